@@ -1,0 +1,63 @@
+"""Gaussian mixtures from first principles.
+
+>>> import gmm
+>>> X = gmm.datasets.old_faithful().X
+>>> gmm.fit(X, 2, random_state=0)
+Fit
+  family          VVV, 2 components
+  data            272 rows, 2 features
+  log-likelihood  -1130.2640
+  BIC             2322.192 with 11 parameters
+  iterations      6, converged
+  weight 0.6441   mean [ 4.2897 79.9681]
+  weight 0.3559   mean [ 2.0364 54.4785]
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gmm.checks import ConvergenceWarning, FileFormatError, SingularCovarianceError
+from gmm.em import Fit, Progress, Trace, fit
+from gmm.mixture import Mixture
+from gmm.normal import Normal
+from gmm.statistics import Statistics
+from gmm.univariate import gmm_em
+
+if TYPE_CHECKING:
+    from gmm import datasets, plots
+    from gmm.estimator import GaussianMixture
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceWarning",
+    "FileFormatError",
+    "Fit",
+    "GaussianMixture",
+    "Mixture",
+    "Normal",
+    "Progress",
+    "SingularCovarianceError",
+    "Statistics",
+    "Trace",
+    "datasets",
+    "fit",
+    "gmm_em",
+    "plots",
+]
+
+_ON_DEMAND = {"GaussianMixture": "gmm.estimator", "datasets": "", "plots": ""}
+
+
+def __getattr__(name: str) -> object:
+    """Load what most users of :func:`fit` do not need when it is first asked for."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module 'gmm' has no attribute {name!r}")
+    home = _ON_DEMAND[name]
+    value: object = getattr(import_module(home), name) if home else import_module(f"gmm.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

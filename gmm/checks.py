@@ -1,0 +1,187 @@
+"""What is accepted, and how the rest is refused: one sentence that names the argument.
+
+Every public function passes its arguments through these checks before it does any work. A check
+returns the argument in the form in which the package uses it, or raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["ConvergenceWarning", "FileFormatError", "SingularCovarianceError"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+RandomState = int | np.random.Generator | np.random.RandomState | None
+
+
+class SingularCovarianceError(ValueError):
+    """A covariance matrix is not positive definite, so the density does not exist.
+
+    Raised for a covariance that the caller gave, and for data or components on which the
+    likelihood is unbounded (:prf:ref:`thm-unbounded`): a constant column, equal rows, a component
+    that has shrunk onto fewer than ``d + 1`` distinct points.
+    """
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit stopped before its stopping rule was met."""
+
+
+class FileFormatError(ValueError):
+    """A file is not one of ours, is cut short, or was written by a newer version."""
+
+
+def shown(value: object) -> str:
+    """A short text for ``value``, for use in messages."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_numbers(values: ArrayLike, name: str) -> NDArray[Any]:
+    """``values`` as an array of real numbers; integers, booleans and floats keep their type."""
+    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
+        raise ValueError(f"{name}: expected numbers, got a masked array with masked entries")
+    if hasattr(values, "tocsr") and hasattr(values, "nnz"):
+        raise TypeError(f"{name}: expected a dense array, got a sparse one; use {name}.toarray()")
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array of real numbers, got {error}") from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name}: expected real numbers, got an array of type {array.dtype}")
+    return array
+
+
+def as_matrix(
+    values: ArrayLike, name: str = "X", *, n_features: int | None = None, min_rows: int = 1
+) -> NDArray[Any]:
+    """``values`` as an array of real numbers with rows and columns; its type is kept.
+
+    Finiteness is not looked at here: see :func:`refuse_non_finite`.
+    """
+    array = as_numbers(values, name)
+    if array.ndim != 2:
+        hint = f"; use {name}.reshape(-1, 1) for a single feature" if array.ndim == 1 else ""
+        raise ValueError(
+            f"{name}: expected a 2-D array (rows, features), got shape {array.shape}{hint}"
+        )
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
+    if n_features is not None and array.shape[1] != n_features:
+        raise ValueError(f"{name}: expected {n_features} features, got {array.shape[1]}")
+    if array.shape[0] < min_rows:
+        raise ValueError(
+            f"{name}: expected at least {min_rows} rows, one for each component, "
+            f"got {array.shape[0]}"
+        )
+    return array
+
+
+def refuse_non_finite(block: NDArray[Any], name: str, first_row: int = 0) -> None:
+    """Raise if ``block`` holds NaN or infinity, and say where."""
+    if np.isfinite(block).all():
+        return
+    place = np.argwhere(~np.isfinite(block))[0]
+    value = block[tuple(place)]
+    what = "NaN" if np.isnan(value) else "infinity"
+    where = ", ".join(str(int(i) + (first_row if axis == 0 else 0)) for axis, i in enumerate(place))
+    raise ValueError(f"{name}: expected finite numbers, got {what} at [{where}]")
+
+
+def as_vector(values: ArrayLike, name: str, size: int | None = None) -> FloatArray:
+    """``values`` as a finite vector of float64, of the given size."""
+    array = as_numbers(values, name).astype(np.float64)
+    if array.ndim != 1 or (size is not None and array.shape[0] != size):
+        expected = "a 1-D array" if size is None else f"shape ({size},)"
+        raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")
+    refuse_non_finite(array, name)
+    return array
+
+
+def as_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> FloatArray | None:
+    """Weights of the rows, shape ``(n_rows,)``, not negative and not all zero; None stays None."""
+    if sample_weight is None:
+        return None
+    weights = as_vector(sample_weight, "sample_weight", n_rows)
+    if (weights < 0).any():
+        i = int(np.argmax(weights < 0))
+        raise ValueError(f"sample_weight: expected no negative value, got {weights[i]} at [{i}]")
+    if not weights.any():
+        raise ValueError("sample_weight: expected a positive value, got zeros only")
+    return weights
+
+
+def as_probabilities(values: ArrayLike, name: str) -> FloatArray:
+    """A vector of non-negative numbers that sum to one (to 1e-6); the sum is made exact."""
+    array = as_vector(values, name)
+    if array.size == 0 or (array < 0).any() or abs(array.sum() - 1.0) > 1e-6:
+        raise ValueError(
+            f"{name}: expected non-negative numbers that sum to 1, got {shown(array.tolist())}"
+        )
+    return array / array.sum()
+
+
+def as_count(value: object, name: str, *, minimum: int = 1) -> int:
+    """``value`` as an integer of at least ``minimum``."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected an integer, got {shown(value)}")
+    if value < minimum:
+        raise ValueError(f"{name}: expected an integer of at least {minimum}, got {value}")
+    return int(value)
+
+
+def as_non_negative(value: object, name: str) -> float:
+    """``value`` as a finite float that is not negative."""
+    if isinstance(value, bool | np.bool_) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
+        raise TypeError(f"{name}: expected a number, got {shown(value)}")
+    if not 0 <= value < np.inf:
+        raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
+    return float(value)
+
+
+def as_choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """``value`` if it is one of ``choices``; else an error that lists them."""
+    if isinstance(value, str) and value in choices:
+        return value
+    known = ", ".join(repr(c) for c in choices)
+    raise ValueError(f"{name}: expected one of {known}; got {shown(value)}")
+
+
+def as_indices(indices: ArrayLike, name: str, size: int) -> IntArray:
+    """Distinct positions in ``range(size)``; negative ones count from the end."""
+    array = np.atleast_1d(np.asarray(indices))
+    if array.ndim != 1 or array.dtype.kind not in "iu" or array.size == 0:
+        raise TypeError(f"{name}: expected one or more integers, got {shown(indices)}")
+    if array.min() < -size or array.max() >= size:
+        raise ValueError(f"{name}: expected integers from 0 to {size - 1}, got {shown(indices)}")
+    positions = array.astype(np.int64) % size
+    if len(np.unique(positions)) != len(positions):
+        raise ValueError(f"{name}: expected distinct positions, got {shown(indices)}")
+    return positions
+
+
+def as_generator(random_state: RandomState) -> np.random.Generator:
+    """A generator from a seed, a generator (used as it is), a legacy RandomState, or None."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31, size=4))
+    if random_state is None:
+        return np.random.default_rng()
+    return np.random.default_rng(as_count(random_state, "random_state", minimum=0))
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of ``array`` that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,458 @@
+"""The EM algorithm (:prf:ref:`alg-em`): the loop, its stopping rules, its trace, its starts.
+
+Everything that changes during a fit lives in this module; what it works on are values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm.checks import (
+    FloatArray,
+    RandomState,
+    SingularCovarianceError,
+    as_choice,
+    as_count,
+    as_generator,
+    as_non_negative,
+    read_only,
+)
+from gmm.e_step import one_pass
+from gmm.families import parse_family
+from gmm.initial import starting_mixture
+from gmm.m_step import m_step
+from gmm.mixture import Mixture
+from gmm.rows import Rows, as_rows
+from gmm.selection import aic, bic
+from gmm.statistics import Statistics
+
+__all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
+
+#: The names of the stopping rules.
+STOPPING_RULES = ("mean", "absolute", "relative", "aitken")
+
+#: A component narrower than this part of the data's own deviation has collapsed.
+NARROWEST = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a callback is shown after each iteration.
+
+    Parameters
+    ----------
+    iteration : int
+        The number of M-steps so far; 0 is the start.
+    mixture : Mixture
+        The parameters after this iteration.
+    log_likelihood : float
+        Their log-likelihood.
+    statistics : Statistics
+        Their expected statistics, from which the next iteration will start.
+    """
+
+    iteration: int
+    mixture: Mixture
+    log_likelihood: float
+    statistics: Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How a run went; index i tells of the parameters after i iterations, 0 of the start.
+
+    Parameters
+    ----------
+    log_likelihood : array (n_iter + 1,)
+    seconds : array (n_iter + 1,)
+        Time since the run began.
+    mixtures : dict
+        The parameters at the iterations that ``keep`` chose.
+    """
+
+    log_likelihood: FloatArray
+    seconds: FloatArray
+    mixtures: dict[int, Mixture] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The end of one run from one start: its log-likelihood, iterations and reason."""
+
+    log_likelihood: float
+    n_iter: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """The result of :func:`fit`: a mixture, and how it was found.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        The parameters after the last iteration of the best run.
+    log_likelihood : float
+        Their log-likelihood.
+    trace : Trace
+        The best run, iteration by iteration.
+    reason : str
+        Why the run ended: "converged", "max_iter", "interrupted" or "callback".
+    starts : tuple of Run
+        Every run, in the order of the starts; "singular" is the reason of one that collapsed.
+    n_rows : int
+        Rows of positive weight.
+    total_weight : float
+        The sum of their weights.
+    """
+
+    mixture: Mixture
+    log_likelihood: float
+    trace: Trace
+    reason: str
+    starts: tuple[Run, ...]
+    n_rows: int
+    total_weight: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the stopping rule was met."""
+        return self.reason == "converged"
+
+    @property
+    def n_iter(self) -> int:
+        """The number of iterations (M-steps) of the best run."""
+        return len(self.trace.log_likelihood) - 1
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters (:eq:`eq-parameter-count`)."""
+        return self.mixture.n_parameters
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion (:eq:`eq-aic`); smaller is better."""
+        return aic(self.log_likelihood, self.n_parameters)
+
+    @property
+    def bic(self) -> float:
+        """The Bayesian information criterion (:eq:`eq-bic`); smaller is better."""
+        return bic(self.log_likelihood, self.n_parameters, self.total_weight)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        mixture = self.mixture
+        ended = {
+            "converged": "converged",
+            "max_iter": "stopped at max_iter, not converged",
+            "interrupted": "interrupted, not converged",
+            "callback": "stopped by the callback",
+        }[self.reason]
+        facts = [
+            ("family", f"{mixture.family}, {mixture.n_components} components"),
+            ("data", f"{self.n_rows} rows, {mixture.n_features} features"),
+            ("log-likelihood", f"{self.log_likelihood:.4f}"),
+            ("BIC", f"{self.bic:.3f} with {self.n_parameters} parameters"),
+            ("iterations", f"{self.n_iter}, {ended}"),
+        ]
+        if len(self.starts) > 1:
+            best = sum(
+                run.reason != "singular" and self.log_likelihood - run.log_likelihood < 1e-3
+                for run in self.starts
+            )
+            facts.append(("starts", f"{len(self.starts)}, of which {best} ended here"))
+        return facts
+
+    def __repr__(self) -> str:
+        lines = ["Fit"] + [f"  {name:<15} {value}" for name, value in self._facts()]
+        for weight, mean in zip(self.mixture.weights, self.mixture.means, strict=True):
+            lines.append(f"  weight {weight:.4f}   mean {np.array2string(mean, precision=4)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        return f"<table>{rows}</table>"
+
+
+def fit(
+    X: ArrayLike | Rows,
+    n_components: int,
+    family: str = "VVV",
+    *,
+    start: str | Mixture | ArrayLike = "k-means",
+    n_starts: int = 1,
+    tol: float = 1e-8,
+    stop: str = "mean",
+    max_iter: int = 1000,
+    ridge: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    keep: int | str | Iterable[int] = (),
+    callback: Callable[[Progress], object] | None = None,
+    random_state: RandomState = None,
+) -> Fit:
+    """Fit a Gaussian mixture by maximum likelihood (:prf:ref:`alg-em`).
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Rows of real numbers. They are read in blocks and never changed.
+    n_components : int
+        The number K of components, at most n.
+    family : str
+        What the covariances have in common: VVV (full), EEE (tied), VVI (diag), VII (spherical).
+    start : str, Mixture or array (K, d)
+        Where EM begins; see :func:`gmm.initial.starting_mixture`.
+    n_starts : int
+        Runs from different draws of the start; the best is returned.
+    tol : float
+        The tolerance of the stopping rule; with 0 the fit makes ``max_iter`` iterations.
+    stop : str
+        "mean"
+            The log-likelihood per unit of weight has moved by less than ``tol``
+            (:eq:`eq-stop-mean`).
+        "absolute"
+            The log-likelihood has moved by less than ``tol`` (:eq:`eq-stop-absolute`).
+        "relative"
+            It has moved by less than ``tol`` times its magnitude (:eq:`eq-stop-relative`).
+        "aitken"
+            It is predicted to rise by less than ``tol`` in all the iterations to come
+            (:eq:`eq-aitken`).
+    max_iter : int
+        The greatest number of iterations of a run.
+    ridge : float
+        Added to each variance in each M-step, in squared units of the data. With the default, 0,
+        the fit maximises the likelihood itself.
+    sample_weight : array (n,), optional
+        Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
+    keep : int, "all" or collection of int
+        The iterations whose mixtures the trace keeps: every m-th besides the first and the last,
+        all of them, or those named.
+    callback : callable, optional
+        Called with a :class:`Progress` after each iteration; if it returns True, the fit stops.
+    random_state : int, Generator or None
+        The source of randomness of the start.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as said. The message names it.
+    SingularCovarianceError
+        If every run ends with a singular covariance (:prf:ref:`thm-unbounded`), or must, because a
+        feature is constant.
+
+    Notes
+    -----
+    An interrupt (Ctrl-C) ends the fit; what was reached is returned, with the reason
+    "interrupted". Each iteration reads the rows once; one more pass gives the log-likelihood of the
+    last parameters. Without a ridge the log-likelihood never decreases (:prf:ref:`thm-monotone`).
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> gmm.fit(X, 2, random_state=0).mixture.weights.round(3)
+    array([0.356, 0.644])
+    """
+    rows = as_rows(X, sample_weight, min_rows=as_count(n_components, "n_components"))
+    rule = _StoppingRule(
+        as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
+    )
+    problem = _Problem(
+        rows,
+        as_count(n_components, "n_components"),
+        parse_family(family),
+        as_non_negative(ridge, "ridge"),
+        rule,
+        as_count(max_iter, "max_iter", minimum=0),
+        _kept_iterations(keep),
+        callback,
+    )
+    if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
+        raise ValueError("n_starts: expected 1, as the start that is given leaves nothing to chance")
+    if not problem.ridge:
+        rows.refuse_degenerate()
+    rng = as_generator(random_state)
+    best: _Outcome | None = None
+    runs: list[Run] = []
+    failure: SingularCovarianceError | None = None
+    for seed in rng.integers(2**63, size=n_starts):
+        try:
+            begin = starting_mixture(
+                rows, problem.n_components, problem.family, start, int(seed), ridge=problem.ridge
+            )
+            outcome = _run(problem, begin)
+        except SingularCovarianceError as error:
+            failure = error
+            runs.append(Run(-np.inf, 0, "singular"))
+            continue
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            runs.append(Run(-np.inf, 0, "interrupted"))
+            break
+        runs.append(outcome.run)
+        if best is None or outcome.run.log_likelihood > best.run.log_likelihood:
+            best = outcome
+        if outcome.run.reason in ("interrupted", "callback"):
+            break
+    if best is None:
+        assert failure is not None
+        raise failure
+    reason = best.run.reason
+    if any(run.reason == "interrupted" for run in runs):
+        reason = "interrupted"
+    return Fit(
+        best.mixture,
+        best.run.log_likelihood,
+        best.trace,
+        reason,
+        tuple(runs),
+        rows.n_rows,
+        rows.total_weight,
+    )
+
+
+# ---------------------------------------------------------------- one run
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    rows: Rows
+    n_components: int
+    family: str
+    ridge: float
+    rule: _StoppingRule
+    max_iter: int
+    kept: _Kept
+    callback: Callable[[Progress], object] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    mixture: Mixture
+    trace: Trace
+    run: Run
+
+
+def _run(problem: _Problem, mixture: Mixture) -> _Outcome:
+    """EM from one start, until the rule is met or something else ends it."""
+    began = time.perf_counter()
+    log_likelihoods: list[float] = []
+    seconds: list[float] = []
+    mixtures: dict[int, Mixture] = {}
+    reached = mixture
+    reason = "max_iter"
+
+    def record(statistics: Statistics) -> bool:
+        """Note the parameters whose pass has just ended; whether the callback wants to stop."""
+        iteration = len(log_likelihoods)
+        log_likelihoods.append(statistics.log_likelihood)
+        seconds.append(time.perf_counter() - began)
+        if problem.kept(iteration):
+            mixtures[iteration] = reached
+        if problem.callback is None:
+            return False
+        progress = Progress(iteration, reached, statistics.log_likelihood, statistics)
+        return problem.callback(progress) is True
+
+    try:
+        statistics = one_pass(problem.rows, reached)
+        stopped = record(statistics)
+        for _ in range(problem.max_iter):
+            if stopped:
+                break
+            updated = m_step(statistics, problem.family, problem.ridge)
+            _refuse_collapsed(updated, problem.rows)
+            statistics = one_pass(problem.rows, updated)
+            reached = updated
+            stopped = record(statistics)
+            if problem.rule.is_met(log_likelihoods):
+                reason = "converged"
+                break
+        if stopped:
+            reason = "callback"
+    except KeyboardInterrupt:
+        if not log_likelihoods:
+            raise
+        reason = "interrupted"
+    n_iter = len(log_likelihoods) - 1
+    if problem.kept.last:
+        mixtures[n_iter] = reached
+    trace = Trace(
+        read_only(np.array(log_likelihoods)), read_only(np.array(seconds)), mixtures
+    )
+    return _Outcome(reached, trace, Run(log_likelihoods[-1], n_iter, reason))
+
+
+def _refuse_collapsed(mixture: Mixture, rows: Rows) -> None:
+    """Raise if a component has shrunk, in some feature, to nothing beside the data."""
+    variances = np.diagonal(mixture.covariances, axis1=1, axis2=2)  # (K, d)
+    collapsed = (variances < NARROWEST**2 * rows.variances).any(axis=1)
+    if collapsed.any():
+        raise SingularCovarianceError(
+            f"component {int(np.argmax(collapsed))} has collapsed onto a point or a hyperplane, "
+            "where the likelihood is unbounded; take fewer components, more starts or a positive "
+            "ridge"
+        )
+
+
+class _StoppingRule:
+    """Whether the last change of the log-likelihood is small enough."""
+
+    def __init__(self, name: str, tol: float, total_weight: float) -> None:
+        self.name = name
+        self.tol = tol
+        self.total_weight = total_weight
+
+    def is_met(self, log_likelihoods: list[float]) -> bool:
+        """Whether to stop, once the log-likelihoods up to this iteration are known."""
+        now, gain = log_likelihoods[-1], log_likelihoods[-1] - log_likelihoods[-2]
+        if self.name == "mean":
+            return abs(gain) < self.tol * self.total_weight
+        if self.name == "absolute":
+            return abs(gain) < self.tol
+        if self.name == "relative":
+            return abs(gain) < self.tol * abs(now)
+        if len(log_likelihoods) < 3:
+            return False
+        before = log_likelihoods[-2] - log_likelihoods[-3]
+        if gain == 0:
+            return self.tol > 0
+        rate = gain / before if before else 1.0
+        return 0 <= rate < 1 and gain * rate / (1 - rate) < self.tol
+
+
+class _Kept:
+    """Which iterations the trace keeps."""
+
+    def __init__(self, every: int = 0, chosen: Collection[int] = ()) -> None:
+        self.every = every
+        self.chosen = chosen
+
+    @property
+    def last(self) -> bool:
+        return self.every > 0
+
+    def __call__(self, iteration: int) -> bool:
+        return iteration in self.chosen or (self.every > 0 and iteration % self.every == 0)
+
+
+def _kept_iterations(keep: int | str | Iterable[int]) -> _Kept:
+    if isinstance(keep, str):
+        as_choice(keep, "keep", ("all",))
+        return _Kept(every=1)
+    if isinstance(keep, Iterable):
+        return _Kept(chosen={as_count(i, "keep", minimum=0) for i in keep})
+    return _Kept(every=as_count(keep, "keep"))

@@ -1,0 +1,556 @@
+r"""The Gaussian mixture as a value: weights, means and covariances that never change.
+
+Its density is :math:`\sum_k \pi_k\,\mathcal N(\boldsymbol x \mid \boldsymbol\mu_k,
+\boldsymbol\Sigma_k)` (:eq:`eq-mixture-density`). Densities are handled as logarithms throughout, so
+that a row far from every component costs nothing but a large negative number.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm.checks import (
+    FileFormatError,
+    FloatArray,
+    IntArray,
+    RandomState,
+    SingularCovarianceError,
+    as_count,
+    as_generator,
+    as_indices,
+    as_matrix,
+    as_probabilities,
+    as_vector,
+    read_only,
+    refuse_non_finite,
+)
+from gmm.families import FAMILIES, expand, n_parameters, parse_family, restrict, stored_shape
+from gmm.normal import (
+    LOG_2PI,
+    Normal,
+    as_covariance,
+    cholesky,
+    inverse_lower,
+    log_determinant,
+    split_coordinates,
+)
+from gmm.rows import as_rows, blocks
+
+__all__ = ["Mixture", "log_sum_exp"]
+
+FILE_FORMAT = "gmm.Mixture"
+FILE_VERSION = 1
+
+
+def log_sum_exp(values: FloatArray) -> FloatArray:
+    """Logarithm of the sum of exponentials along the last axis (:eq:`eq-log-sum-exp`).
+
+    The greatest value is taken out first, so that no exponential overflows and at least one does
+    not underflow; the rounding error is bounded in :prf:ref:`thm-log-sum-exp-error`.
+
+    Parameters
+    ----------
+    values : array (..., K)
+        May hold −∞, the logarithm of zero.
+
+    Returns
+    -------
+    array (...)
+
+    Examples
+    --------
+    >>> log_sum_exp(np.array([-1000.0, -1000.0]))  # -1000 + log 2
+    np.float64(-999.3068528194401)
+    """
+    greatest = values.max(axis=-1)
+    shift = np.where(np.isfinite(greatest), greatest, 0.0)
+    with np.errstate(divide="ignore"):
+        total: FloatArray = np.log(np.exp(values - shift[..., None]).sum(axis=-1)) + shift
+    return total
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixture:
+    r"""A mixture of K normal distributions on d features; an immutable value.
+
+    Parameters
+    ----------
+    weights : array (K,)
+        Mixing proportions, not negative, with sum 1.
+    means : array (K, d)
+    covariances : array
+        Shape ``(K, d, d)`` for any family, or the shape in which the family is stored: ``(d, d)``
+        for EEE, ``(K, d)`` for VVI, ``(K,)`` for VII. In squared units of the means.
+    family : str
+        What the covariances have in common: one of the names in :mod:`gmm.families`.
+
+    Raises
+    ------
+    SingularCovarianceError
+        If a covariance is not positive definite; the message names the component.
+    ValueError
+        If shapes do not fit, a number is not finite, weights do not sum to one, a matrix is not
+        symmetric, or matrices of shape ``(K, d, d)`` are not of the family.
+
+    Notes
+    -----
+    The density is :eq:`eq-mixture-density`; its latent variable, the component that a row comes
+    from, has the probabilities of :eq:`eq-latent`.
+
+    Examples
+    --------
+    >>> mixture = Mixture([0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], family="VII")
+    >>> mixture.responsibilities([[1.0], [2.0], [3.0]]).round(2)
+    array([[0.98, 0.02],
+           [0.5 , 0.5 ],
+           [0.02, 0.98]])
+    >>> mixture.covariances.shape
+    (2, 1, 1)
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    stored: FloatArray
+    family: str
+
+    def __init__(
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        family: str = "VVV",
+    ) -> None:
+        weights = as_probabilities(weights, "weights")
+        means = as_matrix(means, "means").astype(np.float64)
+        refuse_non_finite(means, "means")
+        if len(means) != len(weights):
+            raise ValueError(
+                f"means: expected {len(weights)} rows, one for each weight, got {len(means)}"
+            )
+        name = parse_family(family)
+        stored = _as_stored(covariances, name, weights, means.shape[1])
+        self._set(weights, means, stored, name)
+        _ = self.whiteners  # refuses what is not positive definite
+
+    def _set(self, weights: FloatArray, means: FloatArray, stored: FloatArray, family: str) -> None:
+        for name, value in (("weights", weights), ("means", means), ("stored", stored)):
+            object.__setattr__(self, name, read_only(value))
+        object.__setattr__(self, "family", family)
+
+    @classmethod
+    def from_stored(
+        cls, weights: FloatArray, means: FloatArray, stored: FloatArray, family: str
+    ) -> Mixture:
+        """A mixture from arrays that are known to be valid, as the M-step makes them.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If a covariance is not positive definite.
+        """
+        mixture = cls.__new__(cls)
+        mixture._set(weights, means, stored, family)
+        _ = mixture.whiteners
+        return mixture
+
+    def __repr__(self) -> str:
+        k, d = self.means.shape
+        lines = [f"Mixture({self.family}, {k} components, {d} features)"]
+        for weight, mean in zip(self.weights[:10], self.means[:10], strict=True):
+            lines.append(f"  weight {weight:.4f}  mean {np.array2string(mean, precision=4)}")
+        if k > 10:
+            lines.append(f"  ... and {k - 10} more")
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def n_components(self) -> int:
+        """The number K of components."""
+        return int(self.means.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """The dimension d."""
+        return int(self.means.shape[1])
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of free parameters (:eq:`eq-parameter-count`)."""
+        return n_parameters(self.family, self.n_components, self.n_features)
+
+    @property
+    def kind(self) -> str:
+        """How the covariances are stored: full, tied, diag or spherical."""
+        return FAMILIES[self.family]
+
+    @cached_property
+    def covariances(self) -> FloatArray:
+        """The covariance matrices, shape ``(K, d, d)``."""
+        return read_only(expand(self.stored, self.kind, self.n_components, self.n_features))
+
+    @cached_property
+    def mean(self) -> FloatArray:
+        """The mean of the mixture, shape ``(d,)`` (:eq:`eq-mixture-mean`)."""
+        return read_only(self.weights @ self.means)
+
+    @cached_property
+    def covariance(self) -> FloatArray:
+        """The covariance of the mixture, shape ``(d, d)`` (:eq:`eq-mixture-covariance`)."""
+        spread = self.means - self.mean
+        within = np.tensordot(self.weights, self.covariances, axes=1)
+        return read_only(within + (self.weights[:, None] * spread).T @ spread)
+
+    def component(self, k: int) -> Normal:
+        """The normal distribution of component ``k``."""
+        index = int(as_indices(k, "k", self.n_components)[0])
+        return Normal(self.means[index], self.covariances[index])
+
+    def reordered(self, order: ArrayLike) -> Mixture:
+        """The same mixture with its components in another order (:prf:ref:`thm-identifiability`).
+
+        Parameters
+        ----------
+        order : sequence of int
+            A permutation of ``range(K)``.
+        """
+        positions = as_indices(order, "order", self.n_components)
+        if len(positions) != self.n_components:
+            raise ValueError(f"order: expected a permutation of {self.n_components} components")
+        stored = self.stored if self.kind == "tied" else self.stored[positions]
+        return Mixture.from_stored(
+            self.weights[positions], self.means[positions], stored, self.family
+        )
+
+    # ------------------------------------------------------------------ densities
+
+    @cached_property
+    def whiteners(self) -> FloatArray:
+        """What turns a residual into a standard normal vector, in the shape of the storage.
+
+        Inverse Cholesky factors for matrices, reciprocal standard deviations for variances.
+        """
+        if self.kind in ("full", "tied"):
+            return inverse_lower(cholesky(self.stored, "covariances"))
+        if not (self.stored > 0).all():
+            k = int(np.argwhere(~(self.stored > 0))[0][0])
+            raise SingularCovarianceError(
+                f"covariances of component {k}: expected positive variances"
+            )
+        return cast(FloatArray, 1.0 / np.sqrt(self.stored))
+
+    @cached_property
+    def log_determinants(self) -> FloatArray:
+        """Logarithms of the determinants of the covariances, shape ``(K,)``."""
+        k, d = self.means.shape
+        if self.kind in ("full", "tied"):
+            return cast(FloatArray, np.broadcast_to(-log_determinant(self.whiteners), (k,)))
+        per_feature = -2.0 * np.log(self.whiteners)
+        return cast(FloatArray, per_feature.sum(axis=1) if self.kind == "diag" else d * per_feature)
+
+    def squared_distances(self, block: FloatArray) -> FloatArray:
+        """Squared Mahalanobis distances (:eq:`eq-mahalanobis`) of rows to each component.
+
+        Parameters
+        ----------
+        block : array (b, d)
+            Rows of float64; they are not checked.
+
+        Returns
+        -------
+        array (b, K)
+        """
+        distances = np.empty((len(block), self.n_components))
+        for k, mean in enumerate(self.means):
+            whitened = block - mean  # (b, d)
+            if self.kind == "full":
+                whitened = whitened @ self.whiteners[k].T
+            elif self.kind == "tied":
+                whitened = whitened @ self.whiteners.T
+            else:
+                whitened *= self.whiteners[k]
+            np.einsum("ij,ij->i", whitened, whitened, out=distances[:, k])
+        return distances
+
+    def log_joint(self, block: FloatArray) -> FloatArray:
+        """Log π_k + log N(x | μ_k, Σ_k) for rows that are not checked, shape ``(b, K)``."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.weights)
+        constants = log_weights - 0.5 * (self.n_features * LOG_2PI + self.log_determinants)
+        return cast(FloatArray, constants - 0.5 * self.squared_distances(block))
+
+    def _by_blocks(
+        self, X: ArrayLike, result: NDArray[Any], of: Callable[[FloatArray], NDArray[Any]]
+    ) -> NDArray[Any]:
+        rows = as_rows(X, n_features=self.n_features)
+        start = 0
+        for block, _ in rows:
+            result[start : start + len(block)] = of(block)
+            start += len(block)
+        return result
+
+    def component_log_densities(self, X: ArrayLike) -> FloatArray:
+        """Logarithms of the weighted densities of the components at each row.
+
+        Parameters
+        ----------
+        X : array (n, d)
+
+        Returns
+        -------
+        array (n, K)
+            log π_k + log N(x | μ_k, Σ_k); the log-density is their :func:`log_sum_exp`.
+        """
+        result = np.empty((_n_rows(X), self.n_components))
+        return self._by_blocks(X, result, self.log_joint)
+
+    def log_density(self, X: ArrayLike) -> FloatArray:
+        """Logarithm of the mixture density at each row (:eq:`eq-mixture-density`).
+
+        Parameters
+        ----------
+        X : array (n, d)
+
+        Returns
+        -------
+        array (n,)
+        """
+        return self._by_blocks(X, np.empty(_n_rows(X)), lambda b: log_sum_exp(self.log_joint(b)))
+
+    def log_likelihood(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """The log-likelihood of rows (:eq:`eq-log-likelihood`), weighted if weights are given.
+
+        Parameters
+        ----------
+        X : array (n, d)
+        sample_weight : array (n,), optional
+        """
+        total = 0.0
+        for block, weights in as_rows(X, sample_weight, n_features=self.n_features):
+            log_density = log_sum_exp(self.log_joint(block))
+            total += float(log_density.sum() if weights is None else weights @ log_density)
+        return total
+
+    def responsibilities(self, X: ArrayLike) -> FloatArray:
+        """Posterior probabilities of the components at each row (:eq:`eq-responsibilities`).
+
+        Parameters
+        ----------
+        X : array (n, d)
+
+        Returns
+        -------
+        array (n, K)
+            Each row sums to one.
+        """
+        result = np.empty((_n_rows(X), self.n_components))
+        return self._by_blocks(X, result, lambda b: responsibilities(self.log_joint(b))[0])
+
+    def predict(self, X: ArrayLike) -> IntArray:
+        """The component of greatest responsibility for each row.
+
+        Parameters
+        ----------
+        X : array (n, d)
+
+        Returns
+        -------
+        array (n,) of int
+        """
+        result = np.empty(_n_rows(X), dtype=np.int64)
+        return self._by_blocks(X, result, lambda b: self.log_joint(b).argmax(axis=1))
+
+    def sample(self, n: int, random_state: RandomState = None) -> tuple[FloatArray, IntArray]:
+        """Draw rows by drawing a component first (:eq:`eq-latent`), then a row from it.
+
+        Parameters
+        ----------
+        n : int
+        random_state : int, Generator or None
+
+        Returns
+        -------
+        X : array (n, d)
+        labels : array (n,) of int
+            The component of each row.
+
+        Examples
+        --------
+        >>> X, labels = Mixture([0.3, 0.7], [[0.0], [9.0]], [1.0, 1.0], "VII").sample(5, 0)
+        >>> labels
+        array([1, 0, 0, 0, 1])
+        """
+        rng = as_generator(random_state)
+        size = as_count(n, "n", minimum=0)
+        labels = rng.choice(self.n_components, size=size, p=self.weights).astype(np.int64)
+        rows = rng.standard_normal((size, self.n_features))
+        for k in range(self.n_components):
+            chosen = labels == k
+            factor = np.linalg.cholesky(self.covariances[k])
+            rows[chosen] = self.means[k] + rows[chosen] @ factor.T
+        return rows, labels
+
+    # ------------------------------------------------------------------ marginal, conditional
+
+    def marginal(self, indices: ArrayLike) -> Mixture:
+        """The distribution of some features (:prf:ref:`thm-mixture-marginal`).
+
+        Parameters
+        ----------
+        indices : int or sequence of int
+            The features to keep, in the order wanted.
+        """
+        kept = as_indices(indices, "indices", self.n_features)
+        covariances = self.covariances[:, kept[:, None], kept]
+        stored = restrict(covariances, self.kind, self.weights)
+        return Mixture.from_stored(self.weights, self.means[:, kept], stored, self.family)
+
+    def conditional(self, indices: ArrayLike, values: ArrayLike) -> Mixture:
+        """The distribution of the other features, given some (:prf:ref:`thm-mixture-conditional`).
+
+        Parameters
+        ----------
+        indices : int or sequence of int
+            The features that are known; at least one must remain unknown.
+        values : array (len(indices),)
+            Their values.
+
+        Returns
+        -------
+        Mixture
+            Of the same family. Its weights are the responsibilities of the known features'
+            marginal mixture (:eq:`eq-conditional-weights`).
+
+        Examples
+        --------
+        >>> mixture = Mixture([0.5, 0.5], [[0, 0], [4, 4]], [np.eye(2), np.eye(2)])
+        >>> mixture.conditional([0], [3.0]).weights.round(2)
+        array([0.02, 0.98])
+        """
+        known, _ = split_coordinates(indices, self.n_features)
+        given = as_vector(np.atleast_1d(np.asarray(values)), "values", len(known))
+        weights = self.marginal(known).responsibilities(given[None, :])[0]
+        parts = [self.component(k).conditional(known, given) for k in range(self.n_components)]
+        covariances = np.array([part.covariance for part in parts])
+        stored = restrict(covariances, self.kind, weights)
+        return Mixture.from_stored(
+            weights, np.array([part.mean for part in parts]), stored, self.family
+        )
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mixture to a ``.npz`` file, atomically: a reader sees all of it, or nothing.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced.
+        """
+        target = Path(path)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(
+                    file,
+                    format=np.array(FILE_FORMAT),
+                    version=np.array(FILE_VERSION),
+                    family=np.array(self.family),
+                    weights=self.weights,
+                    means=self.means,
+                    covariances=self.stored,
+                )
+            os.chmod(name, 0o644)
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Mixture:
+        """Read a mixture that :meth:`save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is not such a file, is cut short, or comes from a newer version.
+        FileNotFoundError
+            If there is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                fields = {name: file[name] for name in file.files}
+            if str(fields["format"]) != FILE_FORMAT:
+                raise ValueError("its format is not ours")
+            version = int(fields["version"])
+        except FileNotFoundError:
+            raise
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
+        if version > FILE_VERSION:
+            raise FileFormatError(
+                f"{path}: written by a newer version of gmm (file version {version}, "
+                f"this one reads up to {FILE_VERSION})"
+            )
+        try:
+            return cls(
+                fields["weights"], fields["means"], fields["covariances"], str(fields["family"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
+
+
+def responsibilities(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Responsibilities (:eq:`eq-responsibilities`) and log-densities of rows, from the log joint.
+
+    Parameters
+    ----------
+    log_joint : array (b, K)
+
+    Returns
+    -------
+    responsibilities : array (b, K)
+    log_densities : array (b,)
+    """
+    log_densities = log_sum_exp(log_joint)
+    return np.exp(log_joint - log_densities[:, None]), log_densities
+
+
+def _n_rows(X: ArrayLike) -> int:
+    return int(as_matrix(X).shape[0])
+
+
+def _as_stored(
+    covariances: ArrayLike, family: str, weights: FloatArray, n_features: int
+) -> FloatArray:
+    """The covariances that a caller gave, in the shape in which their family is stored."""
+    kind, k, d = FAMILIES[family], len(weights), n_features
+    shape = np.shape(covariances)
+    wanted = stored_shape(kind, k, d)
+    if shape == (k, d, d):
+        matrices = as_covariance(covariances, "covariances", (k, d, d))
+        stored = restrict(matrices, kind, weights)
+        rest = np.abs(matrices - expand(stored, kind, k, d)).max()
+        if rest > 1e-8 * np.abs(matrices).max():
+            raise ValueError(
+                f"covariances: expected matrices of the family {family}, got others; "
+                "give them in the family's own shape, or another family"
+            )
+        return stored
+    if shape != wanted:
+        raise ValueError(f"covariances: expected shape {wanted} or {(k, d, d)}, got shape {shape}")
+    if kind == "tied":
+        return as_covariance(covariances, "covariances", (d, d))
+    array = np.asarray(covariances, dtype=np.float64)
+    refuse_non_finite(array, "covariances")
+    return array
