@@ -1,0 +1,140 @@
+"""Repairs to the body of a page: what the extensions write, made accessible and free of script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import figures
+import mathematics
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
+
+FORMULA = re.compile(f"{mathematics.BEFORE}(.*?){mathematics.AFTER}", re.DOTALL)
+HEADING = re.compile(r"h[1-6]")
+REPEATED_IDS = ("proof-content", "exercise-content", "solution-content")
+
+
+def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
+    """Return the body of a page, repaired.
+
+    Parameters
+    ----------
+    body
+        HTML, as Sphinx writes it.
+    page
+        The document that it belongs to, for warnings.
+    picture
+        Gives the source file of a picture, by its name in the site, or None.
+    """
+    formulas: list[str] = []
+
+    def put_aside(match: re.Match[str]) -> str:  # parsing them would take most of the time
+        formulas.append(match.group(1))
+        return f"\x02{len(formulas) - 1}\x03"
+
+    soup = BeautifulSoup(FORMULA.sub(put_aside, body), "html.parser")
+    dropdowns(soup)
+    landmarks(soup)
+    proofs(soup)
+    sidenotes(soup)
+    tables(soup)
+    pictures(soup, page, picture)
+    references(soup)
+    return re.sub("\x02(\\d+)\x03", lambda match: formulas[int(match.group(1))], str(soup))
+
+
+def dropdowns(soup: BeautifulSoup) -> None:
+    """Turn drop-down admonitions into ``details``; let a summary's text be its name."""
+    for box in soup.select("div.admonition.dropdown"):
+        title = box.find("p", class_="admonition-title")
+        if not isinstance(title, Tag):
+            continue
+        box.name, title.name = "details", "summary"
+        for link in title.find_all("a"):
+            link.unwrap()
+        title.smooth()
+        for text in title.find_all(string=re.compile("Solution to Exercise")):
+            text.replace_with(text.replace("Solution to Exercise", "Solution to exercise"))
+    for summary in soup.select("summary[aria-label]"):
+        del summary["aria-label"]
+        for paragraph in summary.find_all("p"):
+            paragraph.name = "span"
+
+
+def landmarks(soup: BeautifulSoup) -> None:
+    """Take away ids that the extensions repeat, false sections and false roles."""
+    for name in REPEATED_IDS:
+        for section in soup.find_all(id=name):
+            del section["id"]
+    for section in soup.find_all("section", id=False):
+        if not section.find(HEADING, recursive=False):
+            section.name = "div"
+    for entry in soup.select(".citation-list > [role=doc-biblioentry]"):
+        entry["role"] = "listitem"
+    for element in soup.select(".docutils"):
+        element["class"] = [name for name in element.get_attribute_list("class") if name != "docutils"]
+
+
+def proofs(soup: BeautifulSoup) -> None:
+    """Set the word that begins a proof apart, so that it can be styled."""
+    for paragraph in soup.select("div.proof > p:first-child"):
+        first = paragraph.contents[0] if paragraph.contents else None
+        match = re.match(r"\s*Proof\.\s*", first) if isinstance(first, NavigableString) else None
+        if match and first:
+            head = soup.new_tag("span", attrs={"class": "proof-head"})
+            head.string = "Proof."
+            first.replace_with(head, " " + first[match.end() :])
+
+
+def sidenotes(soup: BeautifulSoup) -> None:
+    """Turn the theme's sidenotes into popovers: beside the text, or a sheet on a phone."""
+    for leftover in soup.select("input.margin-toggle, hr.footnotes"):
+        leftover.decompose()
+    for number, label in enumerate(soup.select("label.margin-toggle")):
+        note = label.find_next("span", class_=re.compile("sidenote|marginnote"))
+        if not isinstance(note, Tag):
+            continue
+        before = label.previous_sibling
+        if isinstance(before, NavigableString):
+            before.replace_with(before.rstrip())
+        label.name = "button"
+        label.attrs = {"class": "snref", "type": "button", "popovertarget": f"note-{number}"}
+        label.append(soup.new_tag("span", attrs={"class": "vh"}, string=" (note)"))
+        note["id"], note["popover"] = f"note-{number}", ""
+
+
+def tables(soup: BeautifulSoup) -> None:
+    """Put each table into a box that scrolls, and is named by the table's caption."""
+    for table in soup.find_all("table"):
+        box = table.wrap(soup.new_tag("div", attrs={"class": "scroll table-box"}))
+        caption = table.find("caption")
+        if isinstance(caption, Tag):
+            box["aria-label"] = caption.get_text(" ", strip=True).rstrip("#").strip()
+
+
+def pictures(soup: BeautifulSoup, page: str, picture: Callable[[str], Path | None]) -> None:
+    """Give pictures their sizes, and demand a description."""
+    for number, image in enumerate(soup.find_all("img")):
+        name = str(image.get("src", "")).rsplit("/", 1)[-1]
+        description = str(image.get("alt", "")).strip()
+        if not description or description.startswith(("../", "_images", "./")):
+            log.warning("figure without alt text: %s", name, location=page, type="figure")
+        source = picture(name)
+        measured = figures.size(source) if source else None
+        if measured:
+            image["width"], image["height"] = map(str, measured)
+        image["decoding"] = "async"
+        if number:
+            image["loading"] = "lazy"
+
+
+def references(soup: BeautifulSoup) -> None:
+    """Keep a reference such as "Theorem 2.1" on one line."""
+    for link in soup.select("a.reference.internal"):
+        for text in link.find_all(string=re.compile(r"^[A-Z][a-z]+\.? [\d.]+$")):
+            text.replace_with(text.replace(" ", "\N{NO-BREAK SPACE}"))

@@ -1,0 +1,149 @@
+"""What the templates of ``book/_templates`` need beyond Sphinx's own: parts, descriptions, links."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hero
+import page_body
+from bs4 import BeautifulSoup
+from docutils import nodes
+from site_builder import BookBuilder, public_name
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+DESCRIPTION = 158  # characters that a search engine shows
+TAG = re.compile("<.*?>")
+
+
+def slug(docname: str) -> str:
+    """Return a page's name as a file name."""
+    return public_name(docname).replace("/", "-")
+
+
+def describe(env: BuildEnvironment, docname: str) -> str:
+    """Return a page's ``description``, else the beginning of its first real paragraph."""
+    given = env.metadata.get(docname, {}).get("description")
+    if given:
+        return str(given)
+    for paragraph in env.get_doctree(docname).findall(nodes.paragraph):
+        texts = paragraph.findall(nodes.Text)
+        words = [t for t in texts if not isinstance(t.parent, nodes.math | nodes.math_block)]
+        text = " ".join("".join(word.astext() for word in words).split())
+        if len(text) > 60:
+            return textwrap.shorten(text, DESCRIPTION, placeholder=" …")
+    return ""
+
+
+class Contents:
+    """The parts and chapters of the table of contents, with their descriptions."""
+
+    def __init__(self, app: Sphinx) -> None:
+        env = app.env
+        self.descriptions = {name: describe(env, name) for name in env.found_docs}
+        self.parts = [
+            {
+                "caption": subtree.caption,
+                "docs": [
+                    {
+                        "name": name,
+                        "title": env.titles[name].astext(),
+                        "number": self.number(env, name),
+                        "text": self.descriptions[name],
+                    }
+                    for name in map(str, subtree.items)
+                    if name in env.titles
+                ],
+            }
+            for subtree in app.config.external_site_map.root.subtrees
+        ]
+
+    @staticmethod
+    def number(env: BuildEnvironment, docname: str) -> str:
+        """Return a chapter's number, or an empty string."""
+        return ".".join(map(str, env.toc_secnumbers.get(docname, {}).get("", ())))
+
+    def part_of(self, docname: str) -> str | None:
+        """Return the caption of the part that a page belongs to."""
+        for part in self.parts:
+            if any(doc["name"] == docname for doc in part["docs"]):
+                return str(part["caption"])
+        return None
+
+
+def tidy_contents(tree: str, toc: str) -> str:
+    """Return the contents without false headings, with the sections of the present page."""
+    tree = re.sub(r' role="heading"| aria-level="\d"', "", tree)
+    number = r'\1<span class="section-number">\2</span> '
+    tree = re.sub(r"(<a [^>]*>)([\d.]+) (?=\S)", number, tree)
+    tree = tree.replace(
+        '<a class="current reference internal"',
+        '<a aria-current="page" class="reference internal"',
+    )
+    sections = BeautifulSoup(toc, "html.parser").select_one("ul > li > ul")
+    if sections is None:
+        return tree
+    for deeper in sections.select("ul"):
+        deeper.decompose()
+    here = re.compile(r'<a aria-current="page".*?</a>', re.DOTALL)
+    return here.sub(lambda match: match[0] + str(sections), tree, count=1)
+
+
+class Frame:
+    """Fills the context of each page."""
+
+    contents: Contents | None = None
+
+    def fill(
+        self,
+        app: Sphinx,
+        pagename: str,
+        templatename: str,
+        context: dict[str, Any],
+        doctree: nodes.document | None,
+    ) -> None:
+        """Add to the context of a page, and repair its body."""
+        if not isinstance(app.builder, BookBuilder):
+            return
+        if self.contents is None:
+            self.contents = Contents(app)
+        if pagename == app.config.root_doc:
+            context |= hero.texts()
+        if context.get("body"):
+            sources = {name: Path(app.srcdir) / path for path, name in app.builder.images.items()}
+            context["body"] = page_body.repair(context["body"], pagename, sources.get)
+        body = context.get("body") or ""
+        in_book = pagename in app.env.found_docs
+        plain = TAG.sub("", context.get("title") or "")
+        notebook = app.outdir.parent / "jupyter_execute" / f"{pagename}.ipynb"
+        context |= {
+            "book_parts": self.contents.parts,
+            "book_part": self.contents.part_of(pagename),
+            "book_indexed": in_book,
+            "book_text": self.contents.descriptions.get(pagename)
+            or f"{plain} – {app.config.html_title}",
+            "book_has_math": 'class="katex' in body,
+            "book_has_api": 'class="sig ' in body,
+            "book_title": app.env.titles[pagename].astext() if in_book else plain,
+            "book_notebook": f"_sources/{public_name(pagename)}.ipynb" if notebook.exists() else None,
+            "book_picture": f"_static/og/{slug(pagename if in_book else app.config.root_doc)}.png",
+            "book_cite": app.config.book_cite,
+            "book_base": app.config.html_baseurl,
+            "book_tree": self.tree(context["toctree"], context.get("toc") or ""),
+        }
+
+    @staticmethod
+    def tree(toctree: Callable[..., Any], toc: str) -> Callable[..., str]:
+        """Return a function which writes the contents, for the template."""
+        return lambda **options: tidy_contents(str(toctree(**options) or ""), toc)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect to the writing of each page."""
+    app.add_config_value("book_cite", {}, "html")
+    app.connect("html-page-context", Frame().fill, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -1,0 +1,88 @@
+"""One picture for each page, 1200 × 630, which other sites show beside a link to it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import textwrap
+from pathlib import Path
+
+from fontTools.ttLib import TTFont
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Ellipse
+from PIL import Image
+
+PAPER, INK, SOFT, ACCENT = "#fffefb", "#22262a", "#5a6068", "#0b6070"
+SIZES = [(54, 16), (46, 19), (38, 23), (30, 30)]  # of the title's type, and its characters a line
+MAX_LINES = 4
+VERSION = 1  # of the design: a new one makes all cards anew
+
+
+def title_lines(title: str) -> tuple[int, list[str]]:
+    """Return the size of type and the lines of a title."""
+    for size, width in SIZES:
+        lines = textwrap.wrap(title, width)
+        if len(lines) < MAX_LINES:
+            break
+    return size, lines
+
+
+def typeface(woff2: Path, cache: Path) -> FontProperties:
+    """Return a font of the theme as Matplotlib can use it."""
+    path = cache / f"{woff2.stem}.ttf"
+    if not path.exists():
+        font = TTFont(woff2)
+        font.flavor = None
+        font.save(path)
+    return FontProperties(fname=str(path))
+
+
+def draw(path: Path, title: str, foot: str, text: FontProperties, ui: FontProperties) -> None:
+    """Write the card of a page."""
+    figure = Figure(figsize=(12, 6.3), dpi=100, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 1200), ylim=(0, 630))
+    axes.axis("off")
+    for x, y, angle, colour in ((900, 365, 38, ACCENT), (1000, 265, -38, INK)):
+        for scale in (1, 1.6):
+            shape = Ellipse((x, y), 270 * scale, 130 * scale, angle=angle, lw=4 / scale, ec=colour)
+            shape.set_facecolor((colour, 0.08) if scale == 1 else "none")
+            axes.add_patch(shape)
+    size, lines = title_lines(title)
+    head = {"font": text, "fontsize": size, "color": INK, "va": "center", "linespacing": 1.15}
+    axes.text(80, 335, "\n".join(lines), **head)
+    axes.text(84, 70, foot, font=ui, fontsize=20, color=SOFT)
+    figure.savefig(path)
+    palette = Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
+    palette.save(path, optimize=True)
+
+
+def write(titles: dict[str, str], book: str, fonts: Path, cache: Path, target: Path) -> None:
+    """Write the cards of all pages; those whose words are as before come from the cache.
+
+    Parameters
+    ----------
+    titles
+        The title of each page, by the name of the card's file.
+    book
+        The title of the book, which stands at the foot.
+    fonts
+        The fonts of the theme.
+    cache, target
+        Where cards are kept from one build to the next, and where the site has them.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    text, ui = (typeface(fonts / f"{name}.woff2", cache) for name in ("text-600", "ui-400"))
+    for name, title in titles.items():
+        foot = book if title != book else "Read · build · reuse"
+        mark = hashlib.sha256(f"{VERSION}|{title}|{foot}".encode()).hexdigest()[:16]
+        ready = cache / f"{mark}.png"
+        if not ready.exists():
+            making = cache / f"{mark}.making.png"
+            draw(making, title, foot, text, ui)
+            making.rename(ready)
+        shutil.copyfile(ready, target / f"{name}.png")
