@@ -9,8 +9,8 @@ Fit
   log-likelihood  -1130.2640
   BIC             2322.192 with 11 parameters
   iterations      6, converged
-  weight 0.6441   mean [ 4.2897 79.9681]
   weight 0.3559   mean [ 2.0364 54.4785]
+  weight 0.6441   mean [ 4.2897 79.9681]
 """
 
 from importlib import import_module

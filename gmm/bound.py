@@ -1,7 +1,7 @@
 """The evidence lower bound of a mixture, for any responsibilities, and its gap to the likelihood.
 
-The functions hold the responsibilities of all rows, which a fit never does: they are here to look at
-the theory, on data of moderate size.
+The functions hold the responsibilities of all rows, which a fit never does: they are here to look
+at the theory, on data of moderate size.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def lower_bound(
     >>> abs(bound - mixture.log_likelihood(X)) < 1e-12
     True
     """
-    return expected_complete_log_likelihood(
-        X, mixture, responsibilities, sample_weight
-    ) + entropy(responsibilities, sample_weight)
+    return expected_complete_log_likelihood(X, mixture, responsibilities, sample_weight) + entropy(
+        responsibilities, sample_weight
+    )
 
 
 def expected_complete_log_likelihood(

@@ -125,7 +125,8 @@ def as_probabilities(values: ArrayLike, name: str) -> FloatArray:
         raise ValueError(
             f"{name}: expected non-negative numbers that sum to 1, got {shown(array.tolist())}"
         )
-    return array / array.sum()
+    normalised: FloatArray = array / array.sum()
+    return normalised
 
 
 def as_count(value: object, name: str, *, minimum: int = 1) -> int:

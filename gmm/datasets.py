@@ -1,4 +1,4 @@
-"""The data sets of the book: small, real or generated, each with its source (``data/README.md``)."""
+"""The data sets of the book, real or generated, each with its source (``data/README.md``)."""
 
 from __future__ import annotations
 

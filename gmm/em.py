@@ -280,7 +280,9 @@ def fit(
         callback,
     )
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
-        raise ValueError("n_starts: expected 1, as the start that is given leaves nothing to chance")
+        raise ValueError(
+            "n_starts: expected 1, as the start that is given leaves nothing to chance"
+        )
     if not problem.ridge:
         rows.refuse_degenerate()
     rng = as_generator(random_state)
@@ -390,9 +392,7 @@ def _run(problem: _Problem, mixture: Mixture) -> _Outcome:
     n_iter = len(log_likelihoods) - 1
     if problem.kept.last:
         mixtures[n_iter] = reached
-    trace = Trace(
-        read_only(np.array(log_likelihoods)), read_only(np.array(seconds)), mixtures
-    )
+    trace = Trace(read_only(np.array(log_likelihoods)), read_only(np.array(seconds)), mixtures)
     return _Outcome(reached, trace, Run(log_likelihoods[-1], n_iter, reason))
 
 

@@ -16,8 +16,6 @@ name     second name    covariance of component k              stored as
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from gmm.checks import FloatArray, as_choice
@@ -76,9 +74,9 @@ def expand(stored: FloatArray, kind: str, n_components: int, n_features: int) ->
     if kind == "full":
         return stored
     if kind == "tied":
-        return cast(FloatArray, np.broadcast_to(stored, shape))
+        return np.broadcast_to(stored, shape)
     variances = stored if kind == "diag" else np.broadcast_to(stored[:, None], shape[:2])
-    return cast(FloatArray, variances[:, :, None] * np.eye(n_features))
+    return variances[:, :, None] * np.eye(n_features)
 
 
 def restrict(covariances: FloatArray, kind: str, weights: FloatArray) -> FloatArray:
@@ -91,6 +89,6 @@ def restrict(covariances: FloatArray, kind: str, weights: FloatArray) -> FloatAr
     if kind == "full":
         return covariances
     if kind == "tied":
-        return cast(FloatArray, np.tensordot(weights, covariances, axes=1))
+        return np.tensordot(weights, covariances, axes=1)
     variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-    return cast(FloatArray, variances.copy() if kind == "diag" else variances.mean(axis=-1))
+    return variances.copy() if kind == "diag" else variances.mean(axis=-1)

@@ -89,7 +89,8 @@ def starting_mixture(
 
     Notes
     -----
-    Of more than 50 000 rows, a named start looks at a random subset.
+    Of more than 50 000 rows, a named start looks at a random subset. It orders the components by
+    the first coordinate of their means.
     """
     rows = as_rows(X, min_rows=as_count(n_components, "n_components"))
     name = parse_family(family)
@@ -105,16 +106,19 @@ def starting_mixture(
     rng = as_generator(random_state)
     subset = rows.sample(max(START_ROWS, n_components), rng)
     if start == "random":
-        return _from_means(rows, _distinct_rows(subset, n_components, rng), name, ridge)
-    if start == "octant":
-        return _from_labels(subset, *_octants(subset, n_components), name, ridge, pooled=True)
-    scaled = _standardised(subset)
-    if start == "k-means":
-        labels, _ = kmeans(scaled.X, n_components, rng, sample_weight=scaled.weights)
+        mixture = _from_means(rows, _distinct_rows(subset, n_components, rng), name, ridge)
+    elif start == "octant":
+        labels = _octants(subset, n_components)
+        mixture = _from_labels(subset, labels, n_components, name, ridge, pooled=True)
     else:
-        seeds = kmeans_plus_plus(scaled.X, n_components, rng, sample_weight=scaled.weights)
-        labels = _nearest(scaled.X, scaled.X[seeds])
-    return _from_labels(subset, labels, n_components, name, ridge)
+        scaled = _standardised(subset)
+        if start == "k-means":
+            labels, _ = kmeans(scaled.X, n_components, rng, sample_weight=scaled.weights)
+        else:
+            seeds = kmeans_plus_plus(scaled.X, n_components, rng, sample_weight=scaled.weights)
+            labels = _nearest(scaled.X, scaled.X[seeds])
+        mixture = _from_labels(subset, labels, n_components, name, ridge)
+    return mixture.reordered(np.lexsort(mixture.means.T[::-1]))
 
 
 # ---------------------------------------------------------------- k-means
@@ -255,7 +259,8 @@ def _squared_distances(values: FloatArray, centres: FloatArray) -> FloatArray:
 
 
 def _nearest(values: FloatArray, centres: FloatArray) -> IntArray:
-    return _squared_distances(values, centres).argmin(axis=1)
+    labels: IntArray = _squared_distances(values, centres).argmin(axis=1)
+    return labels
 
 
 # ---------------------------------------------------------------- from labels or means to a mixture
@@ -286,8 +291,9 @@ def _from_labels(
     statistics = hard_step(values, labels, centres, "tied", rows.weights)
     filled = statistics.counts > 0
     if not filled.all():  # more components than distinct rows
-        return _from_means(rows, _distinct_rows(rows, n_components, np.random.default_rng(0)),
-                           family, ridge)
+        return _from_means(
+            rows, _distinct_rows(rows, n_components, np.random.default_rng(0)), family, ridge
+        )
     try:
         tied = m_step(statistics, "EEE", ridge)
     except SingularCovarianceError:
@@ -347,10 +353,10 @@ def _distinct_rows(rows: Rows, size: int, rng: np.random.Generator) -> FloatArra
         raise SingularCovarianceError(
             f"X: expected at least {size} distinct rows, one for each component, got {len(chosen)}"
         )
-    return cast(FloatArray, values[chosen])
+    return values[chosen]
 
 
-def _octants(rows: Rows, n_components: int) -> tuple[IntArray, int]:
+def _octants(rows: Rows, n_components: int) -> IntArray:
     """Labels by orthant about the mean, for the fullest orthants; other rows get −1."""
     if rows.n_features > 30:
         raise ValueError(
@@ -368,4 +374,4 @@ def _octants(rows: Rows, n_components: int) -> tuple[IntArray, int]:
     fullest = np.sort(np.argsort(-counts, kind="stable")[:n_components])
     rank = np.full(len(occupied), -1)
     rank[fullest] = np.arange(n_components)
-    return rank[place], n_components
+    return rank[place]

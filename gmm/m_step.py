@@ -1,13 +1,12 @@
 """The M-step: the mixture that matches given expected statistics.
 
-Each update is the global maximum of the expected complete-data log-likelihood over the parameters of
-a family; :prf:ref:`thm-matched-statistics` says what they have in common.
+Each update is the global maximum of the expected complete-data log-likelihood over the parameters
+of a family; :prf:ref:`thm-matched-statistics` says what they have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 
@@ -64,8 +63,7 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
     kind = FAMILIES[name]
     if statistics.kind != kind:
         raise ValueError(
-            f"statistics: expected the kind {kind!r} for the family {name}, "
-            f"got {statistics.kind!r}"
+            f"statistics: expected the kind {kind!r} for the family {name}, got {statistics.kind!r}"
         )
     ridge = as_non_negative(ridge, "ridge")
     empty = np.flatnonzero(~(statistics.counts > 0))
@@ -82,27 +80,27 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
 
 def updated_weights(statistics: Statistics) -> FloatArray:
     """π_k = N_k / Σ_j N_j (:eq:`eq-weight-update`), shape ``(K,)``."""
-    return cast(FloatArray, statistics.counts / statistics.counts.sum())
+    return statistics.counts / statistics.total_weight
 
 
 def full_covariances(statistics: Statistics) -> FloatArray:
     """Σ_k = scatter of component k / N_k (:eq:`eq-covariance-update`), shape ``(K, d, d)``."""
-    return cast(FloatArray, statistics.scatter() / statistics.counts[:, None, None])
+    return statistics.scatter() / statistics.counts[:, None, None]
 
 
 def tied_covariance(statistics: Statistics) -> FloatArray:
     """Σ = scatter of all components / Σ_k N_k (:eq:`eq-tied-update`), shape ``(d, d)``."""
-    return cast(FloatArray, statistics.scatter() / statistics.total_weight)
+    return statistics.scatter() / statistics.total_weight
 
 
 def diag_covariances(statistics: Statistics) -> FloatArray:
     """The diagonals of the full update (:eq:`eq-diag-update`), shape ``(K, d)``."""
-    return cast(FloatArray, statistics.scatter() / statistics.counts[:, None])
+    return statistics.scatter() / statistics.counts[:, None]
 
 
 def spherical_covariances(statistics: Statistics) -> FloatArray:
     """The mean variances of the full update (:eq:`eq-spherical-update`), shape ``(K,)``."""
-    return cast(FloatArray, statistics.scatter() / (statistics.counts * statistics.n_features))
+    return statistics.scatter() / (statistics.counts * statistics.n_features)
 
 
 _UPDATES: dict[str, Callable[[Statistics], FloatArray]] = {
@@ -115,5 +113,5 @@ _UPDATES: dict[str, Callable[[Statistics], FloatArray]] = {
 
 def _with_ridge(covariances: FloatArray, kind: str, ridge: float) -> FloatArray:
     if kind in ("full", "tied"):
-        return cast(FloatArray, covariances + ridge * np.eye(covariances.shape[-1]))
-    return cast(FloatArray, covariances + ridge)
+        return covariances + ridge * np.eye(covariances.shape[-1])
+    return covariances + ridge

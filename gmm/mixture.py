@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,7 +44,7 @@ from gmm.normal import (
     log_determinant,
     split_coordinates,
 )
-from gmm.rows import as_rows, blocks
+from gmm.rows import as_rows
 
 __all__ = ["Mixture", "log_sum_exp"]
 
@@ -247,16 +247,19 @@ class Mixture:
             raise SingularCovarianceError(
                 f"covariances of component {k}: expected positive variances"
             )
-        return cast(FloatArray, 1.0 / np.sqrt(self.stored))
+        return 1.0 / np.sqrt(self.stored)
 
     @cached_property
     def log_determinants(self) -> FloatArray:
         """Logarithms of the determinants of the covariances, shape ``(K,)``."""
         k, d = self.means.shape
         if self.kind in ("full", "tied"):
-            return cast(FloatArray, np.broadcast_to(-log_determinant(self.whiteners), (k,)))
+            return np.broadcast_to(-log_determinant(self.whiteners), (k,))
         per_feature = -2.0 * np.log(self.whiteners)
-        return cast(FloatArray, per_feature.sum(axis=1) if self.kind == "diag" else d * per_feature)
+        if self.kind == "spherical":
+            per_feature = per_feature[:, None] * np.ones(d)
+        total: FloatArray = per_feature.sum(axis=1)
+        return total
 
     def squared_distances(self, block: FloatArray) -> FloatArray:
         """Squared Mahalanobis distances (:eq:`eq-mahalanobis`) of rows to each component.
@@ -287,7 +290,7 @@ class Mixture:
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
         constants = log_weights - 0.5 * (self.n_features * LOG_2PI + self.log_determinants)
-        return cast(FloatArray, constants - 0.5 * self.squared_distances(block))
+        return constants - 0.5 * self.squared_distances(block)
 
     def _by_blocks(
         self, X: ArrayLike, result: NDArray[Any], of: Callable[[FloatArray], NDArray[Any]]

@@ -8,7 +8,7 @@ residual; neither an inverse of the covariance nor a determinant is ever formed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
-    r"""Lower factors :math:`\boldsymbol L` with :math:`\boldsymbol{LL}^{\mathsf T}=\boldsymbol\Sigma`.
+    r"""Lower triangular factors, :math:`\boldsymbol{LL}^{\mathsf T} = \boldsymbol\Sigma`.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
 
     Notes
     -----
-    The squared diagonal of the factor holds these remaining variances (:eq:`eq-log-density-cholesky`).
+    The squared diagonal of the factor holds these remaining variances
+    (:eq:`eq-log-density-cholesky`).
 
     Examples
     --------
@@ -68,7 +69,7 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     d = covariances.shape[-1]
     variances = np.diagonal(covariances, axis1=-2, axis2=-1)
     try:
-        factors = np.linalg.cholesky(covariances)
+        factors: FloatArray = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
         pivots = np.diagonal(factors, axis1=-2, axis2=-1)
         sound = (pivots**2 > (4 * d * EPS if d > 1 else 0.0) * variances).all(axis=-1)
     except np.linalg.LinAlgError:
@@ -148,7 +149,8 @@ def log_determinant(factors: FloatArray) -> FloatArray:
     3.58351893845611
     """
     pivots = np.diagonal(factors, axis1=-2, axis2=-1)
-    return cast(FloatArray, 2.0 * np.log(pivots).sum(axis=-1))
+    total: FloatArray = 2.0 * np.log(pivots).sum(axis=-1)
+    return total
 
 
 def as_covariance(covariance: ArrayLike, name: str, shape: tuple[int, ...]) -> FloatArray:
@@ -276,7 +278,8 @@ class Normal:
             (:prf:ref:`thm-mahalanobis-chi2`) if the rows follow this normal distribution.
         """
         whitened = (self._rows(X) - self.mean) @ inverse_lower(self.cholesky).T
-        return cast(FloatArray, np.einsum("ij,ij->i", whitened, whitened))
+        squares: FloatArray = np.einsum("ij,ij->i", whitened, whitened)
+        return squares
 
     def log_density(self, X: ArrayLike) -> FloatArray:
         """Logarithm of the density at each row (:eq:`eq-log-density-cholesky`).
@@ -304,7 +307,7 @@ class Normal:
         return Normal(self.mean[kept], self.covariance[np.ix_(kept, kept)])
 
     def conditional(self, indices: ArrayLike, values: ArrayLike) -> Normal:
-        """The distribution of the other coordinates, given some (:prf:ref:`thm-normal-conditional`).
+        """The other coordinates, given the values of some (:prf:ref:`thm-normal-conditional`).
 
         Parameters
         ----------
@@ -390,7 +393,7 @@ class Normal:
         radius = as_non_negative(n_sigmas, "n_sigmas")
         turn = np.linspace(0.0, 2 * np.pi, as_count(n_points, "n_points", minimum=4))
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-        return cast(FloatArray, self.mean + radius * circle @ self.cholesky.T)
+        return self.mean + radius * circle @ self.cholesky.T
 
     def sample(self, n: int, random_state: RandomState = None) -> FloatArray:
         """Draw rows, as A z + μ from independent standard normals z (:prf:ref:`thm-affine`).
@@ -406,7 +409,7 @@ class Normal:
         """
         size = (as_count(n, "n", minimum=0), self.n_features)
         standard = as_generator(random_state).standard_normal(size)
-        return cast(FloatArray, self.mean + standard @ self.cholesky.T)
+        return self.mean + standard @ self.cholesky.T
 
 
 def split_coordinates(

@@ -78,7 +78,7 @@ class Rows:
         for block, weights in self:
             residuals = block - first
             total += residuals.sum(axis=0) if weights is None else weights @ residuals
-        return cast(FloatArray, first + total / self.total_weight)
+        return first + total / self.total_weight
 
     @cached_property
     def covariance(self) -> FloatArray:
@@ -88,7 +88,7 @@ class Rows:
             residuals = block - self.mean
             weighted = residuals if weights is None else residuals * weights[:, None]
             total += weighted.T @ residuals
-        return cast(FloatArray, total / self.total_weight)
+        return total / self.total_weight
 
     @cached_property
     def variances(self) -> FloatArray:

@@ -82,7 +82,7 @@ class Statistics:
 
     def means(self) -> FloatArray:
         """The mean of each component's share of the rows, shape ``(K, d)``."""
-        return cast(FloatArray, self.centres + self.first / self.counts[:, None])
+        return self.centres + self.first / self.counts[:, None]
 
     def __add__(self, other: Statistics) -> Statistics:
         """Merge the statistics of two disjoint sets of rows (:prf:ref:`thm-merging`)."""
@@ -126,11 +126,9 @@ class Statistics:
         """Second moments about the components' own means, in the shape of :attr:`second`."""
         correction = self.first / np.sqrt(self.counts)[:, None]
         if self.kind == "full":
-            return cast(
-                FloatArray, self.second - correction[:, :, None] * correction[:, None, :]
-            )
+            return self.second - correction[:, :, None] * correction[:, None, :]
         if self.kind == "tied":
-            return cast(FloatArray, self.second - correction.T @ correction)
+            return self.second - correction.T @ correction
         squares = correction**2
         return cast(
             FloatArray, self.second - (squares if self.kind == "diag" else squares.sum(axis=1))

@@ -66,16 +66,17 @@ def gmm_em(
 
     Notes
     -----
-    The first means are distinct members of the data, every variance is that of the data, the weights
-    are equal. Variances are floored at 1e-6. Densities are handled as logarithms
-    (:eq:`eq-scalar-responsibilities`), so that a number far from all components does not underflow.
+    The first means are members of the data at distinct positions, every variance is that of the
+    data, the weights are equal. Variances are floored at 1e-6. Densities are handled as logarithms
+    (:eq:`eq-scalar-responsibilities`), so that a number far from all components costs nothing.
     A component that is responsible for nothing keeps its mean and variance, with weight zero.
 
     Examples
     --------
-    >>> result = gmm_em([0.0, 0.2, 0.4, 9.6, 9.8, 10.0], k=2)
-    >>> sorted(round(mean, 4) for mean in result["means"])
-    [0.2, 9.8]
+    >>> from gmm.datasets import hastie
+    >>> result = gmm_em(hastie().X[:, 0], k=2, max_iter=1000, tol=1e-12)
+    >>> sorted(round(mean, 3) for mean in result["means"]), round(result["log_likelihood"], 4)
+    ([1.083, 4.656], -38.9134)
     """
     x = as_vector(data, "data")
     n_components = as_count(k, "k")
@@ -90,7 +91,9 @@ def gmm_em(
     variances = np.maximum(np.full(n_components, x.var()), VARIANCE_FLOOR)
     weights = np.full(n_components, 1.0 / n_components)
     previous = -np.inf
-    for iterations in range(1, n_iterations + 1):
+    iterations = 0
+    while iterations < n_iterations:
+        iterations += 1
         shares, log_likelihood = _scalar_e_step(x, means, variances, weights)
         means, variances, weights = _scalar_m_step(x, shares, means, variances)
         if abs(log_likelihood - previous) < tolerance:

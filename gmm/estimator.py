@@ -1,0 +1,446 @@
+"""Mixtures with scikit-learn's conventions: keywords, attributes, messages, over :func:`gmm.fit`.
+
+scikit-learn itself is not needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm.checks import (
+    ConvergenceWarning,
+    FloatArray,
+    IntArray,
+    RandomState,
+    SingularCovarianceError,
+    as_choice,
+    as_count,
+    as_generator,
+    as_matrix,
+    as_non_negative,
+    as_probabilities,
+    as_vector,
+)
+from gmm.e_step import expected_statistics
+from gmm.em import Fit, Progress, fit
+from gmm.families import FAMILIES, parse_family, stored_shape
+from gmm.initial import starting_mixture
+from gmm.m_step import m_step
+from gmm.mixture import Mixture
+from gmm.normal import inverse_lower
+from gmm.rows import Rows, as_rows
+from gmm.selection import aic, bic
+
+__all__ = ["GaussianMixture"]
+
+_STARTS = {
+    "kmeans": "k-means",
+    "k-means++": "k-means++",
+    "random_from_data": "random",
+    "random": "responsibilities drawn at random",
+}
+
+_COLLAPSED = (
+    "Fitting the mixture model failed because some components have ill-defined empirical "
+    "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
+    "number of components, increase reg_covar, or scale the input data."
+)
+_NOT_CONVERGED = (
+    "Best performing initialization did not converge. Try different init parameters, or increase "
+    "max_iter, tol, or check for degenerate data."
+)
+
+
+class GaussianMixture:
+    """A Gaussian mixture with the interface of scikit-learn's class of this name.
+
+    Parameters
+    ----------
+    n_components : int
+        The number of components.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}
+        What the covariances have in common.
+    tol : float
+        EM stops when the mean log-likelihood of a row moves by less than this.
+    reg_covar : float
+        Added to each variance, in squared units of the data.
+    max_iter : int
+        The greatest number of iterations.
+    n_init : int
+        The number of starts; the best end is kept.
+    init_params : {'kmeans', 'k-means++', 'random_from_data', 'random'}
+        How a start is made.
+    weights_init : array (K,), optional
+    means_init : array (K, d), optional
+    precisions_init : array, optional
+        Inverse covariances, in the shape of ``precisions_``.
+        Given parameters take the place of those of the start.
+    random_state : int, RandomState, Generator or None
+    warm_start : bool
+        Whether a second call of ``fit`` begins where the first one ended.
+    verbose : int
+        1 prints the start and the end of each run, 2 also its progress.
+    verbose_interval : int
+        Iterations between two lines of progress.
+
+    Attributes
+    ----------
+    weights_ : array (K,)
+    means_ : array (K, d)
+    covariances_, precisions_, precisions_cholesky_ : array
+        ``(K, d, d)`` if full, ``(d, d)`` if tied, ``(K, d)`` if diag, ``(K,)`` if spherical.
+    converged_ : bool
+    n_iter_ : int
+        The number of iterations of the best run.
+    lower_bound_ : float
+        The mean log-likelihood of a row that the last iteration's E-step saw.
+    lower_bounds_ : list of float
+        The same for each iteration of the best run.
+    n_features_in_ : int
+    mixture_ : Mixture
+        The same parameters as one value, with all that a :class:`gmm.Mixture` can do.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data are not as said.
+    SingularCovarianceError
+        If a component collapses in every run.
+
+    Notes
+    -----
+    The E-step is :eq:`eq-responsibilities`, the M-step :eq:`eq-weight-update` to
+    :eq:`eq-spherical-update` with ``reg_covar`` on the diagonal.
+
+    Examples
+    --------
+    >>> from gmm import GaussianMixture, datasets
+    >>> X = datasets.old_faithful().X
+    >>> model = GaussianMixture(2, random_state=0).fit(X)
+    >>> model.means_.round(2)
+    array([[ 2.04, 54.48],
+           [ 4.29, 79.97]])
+    >>> model
+    GaussianMixture(n_components=2, random_state=0)
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    # ------------------------------------------------------------------ parameters
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: p.default for name, p in parameters.items() if name != "self"}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; ``deep`` has no effect."""
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor; unknown names are refused."""
+        known = self._defaults()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {self}. "
+                    f"Valid parameters are: {sorted(known)!r}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = self._defaults()
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name]
+            and not (isinstance(value, int | float | str) and value == defaults[name])
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    # ------------------------------------------------------------------ fitting
+
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Estimate the parameters by EM.
+
+        Parameters
+        ----------
+        X : array (n, d)
+        y : ignored
+        sample_weight : array (n,), optional
+            Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
+        """
+        matrix = as_matrix(X)
+        k = as_count(self.n_components, "n_components")
+        if len(matrix) < k:
+            raise ValueError(
+                "Expected n_samples >= n_components but got "
+                f"n_components = {k}, n_samples = {len(matrix)}"
+            )
+        family = parse_family(
+            as_choice(self.covariance_type, "covariance_type", tuple(FAMILIES.values()))
+        )
+        max_iter = as_count(self.max_iter, "max_iter", minimum=0)
+        tol = as_non_negative(self.tol, "tol")
+        rows = as_rows(matrix, sample_weight, min_rows=k)
+        again = self.warm_start and hasattr(self, "mixture_")
+        rng = as_generator(self.random_state)
+        best: Fit | None = None
+        met = False
+        for number in range(1 if again else as_count(self.n_init, "n_init")):
+            try:
+                start = self.mixture_ if again else self._start(rows, family, rng)
+                watch = _Watch(self, tol * rows.total_weight, number)
+                result = fit(
+                    rows,
+                    k,
+                    family,
+                    start=start,
+                    tol=0.0,
+                    max_iter=max_iter,
+                    ridge=as_non_negative(self.reg_covar, "reg_covar"),
+                    callback=watch,
+                )
+            except SingularCovarianceError:
+                continue
+            if best is None or result.log_likelihood > best.log_likelihood:
+                best, met = result, watch.met
+        if best is None:
+            raise SingularCovarianceError(_COLLAPSED)
+        if not met and max_iter > 0:
+            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
+        self._take(best, met, matrix.dtype)
+        return self
+
+    def _start(self, rows: Rows, family: str, rng: np.random.Generator) -> Mixture:
+        """The start that ``init_params`` asks for, with the parameters that were given."""
+        k, d, kind = self.n_components, rows.n_features, FAMILIES[family]
+        given = (self.weights_init, self.means_init, self.precisions_init)
+        name = as_choice(self.init_params, "init_params", tuple(_STARTS))
+        base: Mixture | None = None
+        if any(value is None for value in given):
+            seed = int(rng.integers(2**63))
+            if name == "random":
+                base = _from_random_responsibilities(rows, k, family, self.reg_covar, seed)
+            else:
+                base = starting_mixture(rows, k, family, _STARTS[name], seed, ridge=self.reg_covar)
+            if all(value is None for value in given):
+                return base
+        weights, means, precisions = given
+        if precisions is None:
+            assert base is not None
+            covariances = base.stored
+        else:
+            covariances = _inverse(precisions, kind, stored_shape(kind, k, d))
+        return Mixture(
+            _given_or(weights, base, "weights"), _given_or(means, base, "means"),
+            covariances, family,
+        )  # fmt: skip
+
+    def _take(self, result: Fit, converged: bool, dtype: np.dtype[Any]) -> None:
+        """Set the attributes of a fitted estimator; float32 data give float32 parameters."""
+        mixture = result.mixture
+        kept = dtype if dtype == np.float32 else np.dtype(np.float64)
+        whiteners = mixture.whiteners
+        upper = np.swapaxes(whiteners, -1, -2) if whiteners.ndim >= 2 else whiteners
+        if mixture.kind in ("full", "tied"):
+            factors, precisions = upper, upper @ np.swapaxes(upper, -1, -2)
+        else:
+            factors, precisions = whiteners, whiteners**2
+        self.mixture_ = mixture
+        self.weights_ = mixture.weights.astype(kept)
+        self.means_ = mixture.means.astype(kept)
+        self.covariances_ = mixture.stored.astype(kept)
+        self.precisions_cholesky_ = factors.astype(kept)
+        self.precisions_ = precisions.astype(kept)
+        self.converged_ = converged
+        self.n_iter_ = result.n_iter
+        seen = result.trace.log_likelihood[: max(1, result.n_iter)] / result.total_weight
+        self.lower_bounds_ = seen.tolist()
+        self.lower_bound_ = float(seen[-1])
+        self.n_features_in_ = mixture.n_features
+
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> IntArray:
+        """Fit, then give the component of each row.
+
+        Parameters
+        ----------
+        X : array (n, d)
+        y : ignored
+        sample_weight : array (n,), optional
+
+        Returns
+        -------
+        array (n,) of int
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    # ------------------------------------------------------------------ using the fit
+
+    def _fitted(self, X: ArrayLike | None = None) -> Mixture:
+        name = type(self).__name__
+        if not hasattr(self, "mixture_"):
+            raise AttributeError(
+                f"This {name} instance is not fitted yet. Call 'fit' with appropriate arguments "
+                "before using this estimator."
+            )
+        if X is not None and as_matrix(X).shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {as_matrix(X).shape[1]} features, but {name} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return self.mixture_
+
+    def predict(self, X: ArrayLike) -> IntArray:
+        """The most probable component of each row, shape ``(n,)``."""
+        return self._fitted(X).predict(X)
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """The responsibilities of the components for each row, shape ``(n, K)``."""
+        return self._fitted(X).responsibilities(X)
+
+    def score_samples(self, X: ArrayLike) -> FloatArray:
+        """The log-density at each row, shape ``(n,)``."""
+        return self._fitted(X).log_density(X)
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """The mean log-density of the rows."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, IntArray]:
+        """Draw rows, ordered by component.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        X : array (n_samples, d)
+        y : array (n_samples,) of int
+        """
+        mixture = self._fitted()
+        if isinstance(n_samples, int | np.integer) and n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+                "sample."
+            )
+        X, labels = mixture.sample(n_samples, as_generator(self.random_state))
+        order = np.argsort(labels, kind="stable")
+        return X[order], labels[order]
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike's criterion on rows (:eq:`eq-aic`); smaller is better."""
+        mixture = self._fitted(X)
+        return aic(mixture.log_likelihood(X), mixture.n_parameters)
+
+    def bic(self, X: ArrayLike) -> float:
+        """The Bayesian information criterion on rows (:eq:`eq-bic`); smaller is better."""
+        mixture = self._fitted(X)
+        return bic(mixture.log_likelihood(X), mixture.n_parameters, len(as_matrix(X)))
+
+
+class _Watch:
+    """scikit-learn's stopping rule: it compares what the E-steps of two iterations saw."""
+
+    def __init__(self, model: GaussianMixture, tolerance: float, number: int) -> None:
+        self.model = model
+        self.tolerance = tolerance
+        self.seen: list[float] = []
+        self.met = False
+        if model.verbose:
+            print(f"Initialization {number}")
+
+    def __call__(self, progress: Progress) -> bool:
+        self.seen.append(progress.log_likelihood)
+        t = progress.iteration
+        if t >= 2:
+            self.met = abs(self.seen[-2] - self.seen[-3]) < self.tolerance
+        if self.model.verbose and self.met:
+            print(f"Initialization converged. Log-likelihood {self.seen[-1]:.6f}")
+        elif self.model.verbose > 1 and t and t % self.model.verbose_interval == 0:
+            print(f"  Iteration {t}: log-likelihood {self.seen[-1]:.6f}")
+        return self.met
+
+
+def _from_random_responsibilities(
+    rows: Rows, n_components: int, family: str, ridge: float, seed: int
+) -> Mixture:
+    rng = np.random.default_rng(seed)
+    centres = np.broadcast_to(rows.mean, (n_components, rows.n_features))
+    total = None
+    for block, weights in rows:
+        shares = rng.random((len(block), n_components))
+        shares /= shares.sum(axis=1, keepdims=True)
+        part = expected_statistics(block, shares, centres, FAMILIES[family], weights)
+        total = part if total is None else total + part
+    assert total is not None
+    return m_step(total, family, ridge)
+
+
+def _given_or(value: ArrayLike | None, base: Mixture | None, name: str) -> ArrayLike:
+    if value is not None:
+        return as_probabilities(value, f"{name}_init") if name == "weights" else value
+    chosen: FloatArray = getattr(base, name)
+    return chosen
+
+
+def _inverse(precisions: ArrayLike, kind: str, shape: tuple[int, ...]) -> FloatArray:
+    """Covariances from precisions, through the Cholesky factors of the latter."""
+    array: NDArray[Any] = np.asarray(precisions, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(
+            f"The parameter '{kind} precision' should have the shape of {shape}, "
+            f"but got {array.shape}"
+        )
+    if kind in ("diag", "spherical"):
+        as_vector(array.ravel(), "precisions_init")
+        if (array <= 0).any():
+            raise ValueError(f"'{kind} precision' should be positive")
+        return 1.0 / array
+    try:
+        if not np.allclose(array, np.swapaxes(array, -1, -2)):
+            raise np.linalg.LinAlgError
+        factor = inverse_lower(np.linalg.cholesky(array))
+    except np.linalg.LinAlgError:
+        raise ValueError(f"'{kind} precision' should be symmetric, positive-definite") from None
+    return np.swapaxes(factor, -1, -2) @ factor
