@@ -1,9 +1,9 @@
 """The chapters' cells: what their results depend on, and how they are run.
 
-Results are kept from one build to the next. They depend on more than the chapter, so the place where
-they are kept bears the fingerprint of the package, the data, the pinned requirements and the version
-of Python: after a change in any of these all chapters run again. Chapters without results are run
-side by side before Sphinx reads them one by one.
+Results are kept from one build to the next. They depend on more than the chapter, so the place
+where they are kept bears the fingerprint of the package, the data, the pinned requirements and the
+version of Python: after a change in any of these all chapters run again. Chapters without results
+are run side by side before Sphinx reads them one by one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def run_stale(app: Sphinx, env: SphinxEnvType, docnames: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Connect to the build; the fingerprint is a setting, so that a new one makes Sphinx read all."""
+    """Connect to the build; as a setting, a new fingerprint makes Sphinx read all chapters."""
     app.add_config_value("execution_fingerprint", "", "env", (str,))
     app.connect("config-inited", prepare, priority=100)
     app.connect("env-before-read-docs", run_stale)

@@ -1,8 +1,8 @@
 """The picture of the home page: a real run of the package on real data, replayed by ``hero.js``.
 
-The build fits two components to the eruptions of Old Faithful from a poor start, and puts the points,
-the ellipses and the responsibilities of each iteration into the page. Without script, or where motion is not wanted,
-the picture shows where the run ends.
+The build fits two components to the eruptions of Old Faithful from a poor start, and puts the
+points, the ellipses and the responsibilities of each iteration into the page. Without script, or
+where motion is not wanted, the picture shows where the run ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Array = NDArray[np.float64]
 WIDTH, HEIGHT, MARGIN = 440, 330, 26  # of the picture
 RADIUS = 3.4  # of a point
 FRAMES = 11  # iterations that are shown at most
-START = np.array([[-1.0, 1.4], [1.0, -1.4]])  # means, in the standardised data: both in the wrong place
+START = np.array(
+    [[-1.0, 1.4], [1.0, -1.4]]
+)  # means, in the standardised data: both in the wrong place
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Run:
 
     points: Array  # (n, 2)
     iterations: list[int]
-    ellipses: Array  # (frames, 2, 6): the matrix that makes a component's ellipse of the unit circle
+    ellipses: (
+        Array  # (frames, 2, 6): the matrix that makes a component's ellipse of the unit circle
+    )
     shares: NDArray[np.int_]  # (frames, n): the responsibility of the first component, in per cent
     log_likelihoods: list[float]
 
@@ -87,8 +91,7 @@ def picture(run: Run) -> str:
         for (x, y), share in zip(run.points, run.shares[-1], strict=True)
     )
     components = "".join(
-        f'<g class="comp comp-{k}" style="transform:{matrix(e)}">'
-        '<circle r="1"/><circle r="2"/></g>'
+        f'<g class="comp comp-{k}" style="transform:{matrix(e)}"><circle r="1"/><circle r="2"/></g>'
         for k, e in enumerate(run.ellipses[-1])
     )
     label = (

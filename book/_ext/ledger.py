@@ -2,19 +2,21 @@
 
 A *result* is a labelled theorem, lemma, proposition or corollary, or a labelled equation which a
 docstring of the package cites. Code cites by ``:eq:`` and ``:prf:ref:`` in its docstrings, tests by
-``@pytest.mark.derives("label")``; both are read, not imported. A result without a test, a citation of
-an unknown label and a test of an unknown label are warnings, and so fail the build.
+``@pytest.mark.derives("label")``; both are read, not imported. A result without a test, a citation
+of an unknown label and a test of an unknown label are warnings, and so fail the build.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+import api_docs
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -36,7 +38,7 @@ class Statement:
     """A labelled theorem or equation of a chapter."""
 
     label: str
-    kind: str  # one of STATEMENTS, or "equation"
+    kind: str  # "equation", or as in sphinx-proof: "theorem", "definition", "algorithm", ...
     title: str  # what stands in brackets after a theorem's number
     within: str | None  # the label of the theorem whose statement contains this equation
 
@@ -120,7 +122,7 @@ def chapter_statements(document: nodes.document) -> list[Statement]:
     """Return the labelled theorems and equations of a chapter, in their order."""
     found = []
     for node in document.findall(nodes.Element):
-        if node.get("realtype") in STATEMENTS:
+        if node.get("realtype"):
             title = node["title"].strip().removeprefix("(").removesuffix(")")
             if not node["label"].startswith(f"{node['realtype']}-"):  # else it has no label
                 found.append(Statement(node["label"], node["realtype"], title, None))
@@ -171,6 +173,13 @@ def reading_order(env: BuildEnvironment) -> list[str]:
     return order
 
 
+def is_result(statement: Statement, cited: Collection[str]) -> bool:
+    """Tell whether a statement has to be checked."""
+    if statement.kind == "equation":
+        return statement.label in cited
+    return statement.kind in STATEMENTS
+
+
 def collect(env: BuildEnvironment) -> list[Result]:
     """Return the results in the order of the book."""
     root = Path(env.srcdir)
@@ -180,7 +189,7 @@ def collect(env: BuildEnvironment) -> list[Result]:
     results = []
     for docname in reading_order(env):
         for statement in statements.get(docname, []):
-            if statement.kind == "equation" and statement.label not in cited:
+            if not is_result(statement, cited):
                 continue
             labels = {statement.label, statement.within}
             results.append(
@@ -275,32 +284,23 @@ def result_cell(page: str, statement: Statement) -> nodes.Node:
     return lines([*rows, label])
 
 
-def code_cell(page: str, names: Iterable[str]) -> nodes.Node:
-    """Return the objects which implement a result, as links to the API where they are public."""
-    items: list[nodes.Node] = []
-    for name in names:
-        text = nodes.literal(name, name)
-        private = any(part.startswith("_") for part in name.split("."))
-        items.append(text if private else link(page, "py", "obj", name, text))
-    return lines(items)
-
-
 def table(page: str, results: Iterable[Result]) -> nodes.table:
-    """Return the table of the ledger."""
-    heads = ["Result", "Chapter", "Package", "Tests"]
-    group = nodes.tgroup("", *(nodes.colspec(colwidth=25) for _ in heads), cols=len(heads))
+    """Return the table of the ledger: a row for each result, under the title of its chapter."""
+    heads = ["Result", "Package", "Tests"]
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=33) for _ in heads), cols=len(heads))
     entries = [nodes.entry("", nodes.paragraph(text, text)) for text in heads]
     group += nodes.thead("", nodes.row("", *entries))
     body = nodes.tbody()
-    for result in results:
-        chapter = link(page, "std", "doc", f"/{result.docname}", nodes.inline())
-        body += nodes.row(
-            "",
-            result_cell(page, result.statement),
-            lines([chapter]),
-            code_cell(page, result.code),
-            lines(nodes.literal(name, name) for name in result.tests),
-        )
+    for docname, chapter in groupby(results, key=lambda result: result.docname):
+        title = nodes.paragraph("", "", link(page, "std", "doc", f"/{docname}", nodes.inline()))
+        body += nodes.row("", nodes.entry("", title, morecols=len(heads) - 1), classes=["chapter"])
+        for result in chapter:
+            body += nodes.row(
+                "",
+                result_cell(page, result.statement),
+                lines(api_docs.link(page, name) for name in result.code),
+                lines(nodes.literal(name, name) for name in result.tests),
+            )
     group += body
     return nodes.table("", group, classes=["ledger"])
 

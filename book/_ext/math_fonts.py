@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import logging
 import re
 import shutil
 from collections.abc import Iterable
@@ -11,10 +12,14 @@ from pathlib import Path
 
 from fontTools import subset
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)
+
 
 def characters(pages: Iterable[str]) -> str:
     """Return the characters of the pages' texts, in order."""
-    return "".join(sorted({c for page in pages for c in html.unescape(re.sub("<[^>]*>", "", page))}))
+    return "".join(
+        sorted({c for page in pages for c in html.unescape(re.sub("<[^>]*>", "", page))})
+    )
 
 
 def cut(font: Path, text: str, target: Path) -> None:

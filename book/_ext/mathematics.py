@@ -1,7 +1,7 @@
-r"""Formulas, rendered when the book is built: KaTeX writes HTML and MathML, and the pages need no script.
+r"""Formulas, rendered when the book is built: the pages hold HTML and MathML, and need no script.
 
-A formula which KaTeX does not understand is a warning, and so fails the build. Each rendered formula
-stands between two comments, so that :mod:`page_body` can step over it; it removes them.
+A formula which KaTeX does not understand is a warning, and so fails the build. Each rendered
+formula stands between two comments, so that :mod:`page_body` can step over it; it removes them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ const macros = JSON.parse(process.argv[1]);
 const lines = require("readline").createInterface({ input: process.stdin });
 lines.on("line", (line) => {
   const { tex, display } = JSON.parse(line);
-  const options = { displayMode: display, macros: { ...macros }, throwOnError: true, strict: "error" };
+  const options = { displayMode: display, macros: { ...macros }, strict: "error" };
   let answer;
   try {
     answer = { html: katex.renderToString(tex, options) };
@@ -132,7 +132,7 @@ class Renderer:
         translator.body.append(f'<span class="{css}">{formula}</span>')
         raise nodes.SkipNode
 
-    def visit_block(self, translator: HTML5Translator, node: nodes.Element) -> None:
+    def visit_block(self, translator: HTML5Translator, node: nodes.math_block) -> None:
         """Write a displayed formula; its number is its own permalink."""
         tex = display_tex(node.astext(), is_environment=bool(node.get("nowrap")))
         formula = self.render(node, tex, display=True)

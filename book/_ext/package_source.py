@@ -3,8 +3,8 @@
     ```{package} gmm.m_step.m_step
     ```
 
-The source is read, not imported; its docstring is left out, since the chapter says the same at length,
-and the caption links to the object's entry in the appendix on the API.
+The source is read, not imported; its docstring is left out, since the chapter says the same at
+length, and the caption links to the object's entry in the appendix on the API.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import api_docs
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -30,17 +30,11 @@ class UnknownObjectError(LookupError):
 
 
 def module_file(root: Path, parts: list[str]) -> tuple[Path, list[str]]:
-    """Split a dotted name into the file of its module and what remains."""
-    folder = root
-    for position, part in enumerate(parts):
-        if (folder / f"{part}.py").is_file():
-            return folder / f"{part}.py", parts[position + 1 :]
-        if not (folder / part / "__init__.py").is_file():
-            break
-        folder = folder / part
-        if position + 1 < len(parts) and (folder / f"{parts[position + 1]}.py").is_file():
-            continue
-        return folder / "__init__.py", parts[position + 1 :]
+    """Split a dotted name into the file of its module and what remains; the package is flat."""
+    for count in range(len(parts) - 1, 0, -1):
+        file = root.joinpath(*parts[:count]).with_suffix(".py")
+        if file.is_file():
+            return file, parts[count:]
     raise UnknownObjectError(".".join(parts))
 
 
@@ -76,9 +70,8 @@ def object_source(root: Path, name: str) -> tuple[Path, str]:
     UnknownObjectError
         If the package does not define it.
     """
+    name = api_docs.short_names(root).get(name, name)
     file, path = module_file(root, name.split("."))
-    if not path:
-        raise UnknownObjectError(name)
     source = file.read_text(encoding="utf-8")
     try:
         definition = find_definition(ast.parse(source).body, path)
@@ -104,30 +97,12 @@ class PackageSource(SphinxDirective):
         self.env.note_dependency(str(file))
         block = nodes.literal_block(source, source, language="python")
         self.set_source_info(block)
-        caption = nodes.caption("", "", self.link(name))
+        caption = nodes.caption("", "", api_docs.link(self.env.docname, name))
         box = nodes.container(
             "", caption, block, literal_block=True, classes=["literal-block-wrapper", "package"]
         )
         self.set_source_info(box)
         return [box]
-
-    def link(self, name: str) -> nodes.Node:
-        """Return the name as a link to its API entry; a private object has none."""
-        text = nodes.literal(name, name)
-        if any(part.startswith("_") for part in name.split(".")):
-            return text
-        link = addnodes.pending_xref(
-            "",
-            text,
-            refdomain="py",
-            reftype="obj",
-            reftarget=name,
-            refexplicit=True,
-            refwarn=True,
-            refdoc=self.env.docname,
-        )
-        self.set_source_info(link)
-        return link
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

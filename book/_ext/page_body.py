@@ -9,7 +9,7 @@ from pathlib import Path
 import figures
 import mathematics
 from bs4 import BeautifulSoup, Tag
-from bs4.element import NavigableString
+from bs4.element import AttributeValueList, NavigableString
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def dropdowns(soup: BeautifulSoup) -> None:
 def landmarks(soup: BeautifulSoup) -> None:
     """Take away ids that the extensions repeat, false sections and false roles."""
     for name in REPEATED_IDS:
-        for section in soup.find_all(id=name):
+        for section in soup.select(f"#{name}"):
             del section["id"]
     for section in soup.find_all("section", id=False):
         if not section.find(HEADING, recursive=False):
@@ -77,15 +77,18 @@ def landmarks(soup: BeautifulSoup) -> None:
     for entry in soup.select(".citation-list > [role=doc-biblioentry]"):
         entry["role"] = "listitem"
     for element in soup.select(".docutils"):
-        element["class"] = [name for name in element.get_attribute_list("class") if name != "docutils"]
+        names = element.get_attribute_list("class")
+        element["class"] = AttributeValueList(name for name in names if name != "docutils")
 
 
 def proofs(soup: BeautifulSoup) -> None:
     """Set the word that begins a proof apart, so that it can be styled."""
     for paragraph in soup.select("div.proof > p:first-child"):
         first = paragraph.contents[0] if paragraph.contents else None
-        match = re.match(r"\s*Proof\.\s*", first) if isinstance(first, NavigableString) else None
-        if match and first:
+        if not isinstance(first, NavigableString):
+            continue
+        match = re.match(r"\s*Proof\.\s*", first)
+        if match:
             head = soup.new_tag("span", attrs={"class": "proof-head"})
             head.string = "Proof."
             first.replace_with(head, " " + first[match.end() :])

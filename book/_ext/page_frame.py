@@ -1,4 +1,4 @@
-"""What the templates of ``book/_templates`` need beyond Sphinx's own: parts, descriptions, links."""
+"""What the templates need beyond Sphinx's own: parts, descriptions, links."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ class Frame:
             "book_has_math": 'class="katex' in body,
             "book_has_api": 'class="sig ' in body,
             "book_title": app.env.titles[pagename].astext() if in_book else plain,
-            "book_notebook": f"_sources/{public_name(pagename)}.ipynb" if notebook.exists() else None,
+            "book_notebook": f"_sources/{public_name(pagename)}.ipynb"
+            if notebook.exists()
+            else None,
             "book_picture": f"_static/og/{slug(pagename if in_book else app.config.root_doc)}.png",
             "book_cite": app.config.book_cite,
             "book_base": app.config.html_baseurl,

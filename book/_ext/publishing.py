@@ -1,10 +1,10 @@
 """From the pages that Sphinx writes to the site, which appears whole or not at all.
 
-Sphinx writes into ``_build/pages``. When it has ended, the site is put together beside
-(``_build/next``), and takes the place of ``_build/html`` if there was no warning. After a warning the
-pages can be looked at in ``_build/draft``, the command fails, and the last good site stays. A build
-that failed or was killed leaves a mark, and the next one reads all chapters again: so no warning is
-lost with the build that printed it.
+Sphinx writes into ``_build/pages``. When it has ended, the site is put together beside it
+(``_build/next``), and takes the place of ``_build/html`` if there was no warning. After a warning
+the pages can be looked at in ``_build/draft``, the command fails, and the last good site stays. A
+build that failed or was killed leaves a mark, and the next one reads all chapters again: so no
+warning is lost with the build that printed it.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@ address is ``/mixtures/m_step.html``, and the home page is the root of the site.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.config import Config
 
 PREFIX = "book/"
 
@@ -48,7 +50,13 @@ class BookBuilder(StandaloneHTMLBuilder):
             ctx["pageurl"] = self.config.html_baseurl + ("" if uri == "index.html" else uri)
 
 
+def set_address(app: Sphinx, config: Config) -> None:
+    """Take the address of the published site from the environment, where it is known there."""
+    config.html_baseurl = os.environ.get("BOOK_ADDRESS", config.html_baseurl)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the builder."""
     app.add_builder(BookBuilder, override=True)
+    app.connect("config-inited", set_address, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from fontTools.ttLib import TTFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,11 +23,8 @@ VERSION = 1  # of the design: a new one makes all cards anew
 
 def title_lines(title: str) -> tuple[int, list[str]]:
     """Return the size of type and the lines of a title."""
-    for size, width in SIZES:
-        lines = textwrap.wrap(title, width)
-        if len(lines) < MAX_LINES:
-            break
-    return size, lines
+    settings = [(size, textwrap.wrap(title, width)) for size, width in SIZES]
+    return next((s for s in settings if len(s[1]) < MAX_LINES), settings[-1])
 
 
 def typeface(woff2: Path, cache: Path) -> FontProperties:
@@ -52,7 +50,13 @@ def draw(path: Path, title: str, foot: str, text: FontProperties, ui: FontProper
             shape.set_facecolor((colour, 0.08) if scale == 1 else "none")
             axes.add_patch(shape)
     size, lines = title_lines(title)
-    head = {"font": text, "fontsize": size, "color": INK, "va": "center", "linespacing": 1.15}
+    head: dict[str, Any] = {
+        "font": text,
+        "fontsize": size,
+        "color": INK,
+        "va": "center",
+        "linespacing": 1.15,
+    }
     axes.text(80, 335, "\n".join(lines), **head)
     axes.text(84, 70, foot, font=ui, fontsize=20, color=SOFT)
     figure.savefig(path)

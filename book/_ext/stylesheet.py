@@ -1,4 +1,4 @@
-"""The one stylesheet of the site: what the extensions bring, less what no page uses, and the book's own."""
+"""The one stylesheet of the site: the extensions', less what no page uses, and the book's own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def used_classes(pages: Iterable[str]) -> set[str]:
 
 
 def katex_css(dist: Path) -> str:
-    """Return KaTeX's stylesheet, with fonts in one format, from the place where the site has them."""
+    """Return KaTeX's stylesheet, with fonts in one format, where the site has them."""
     css = (dist / "katex.min.css").read_text(encoding="utf-8")
     return OTHER_FORMATS.sub("", css).replace("url(fonts/", "url(katex/fonts/")
 
