@@ -6,9 +6,12 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
+from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
 from gmm.bound import entropy
+
+FloatArray = NDArray[np.float64]
 
 
 @pytest.mark.derives("thm-change-of-variables", "eq-change-of-variables")
@@ -59,8 +62,9 @@ def test_covariance_is_the_spread_within_plus_the_spread_between_groups() -> Non
 
 @pytest.mark.derives("lem-supporting-line", "eq-supporting-line")
 def test_a_convex_function_with_a_corner_has_a_supporting_line_at_it() -> None:
-    def phi(t: np.ndarray) -> np.ndarray:
-        return np.abs(t) + np.exp(t)
+    def phi(t: FloatArray) -> FloatArray:
+        result: FloatArray = np.abs(t) + np.exp(t)
+        return result
 
     t = np.linspace(-3, 3, 601)
     left = t[t < -1e-9]
