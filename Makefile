@@ -1,0 +1,34 @@
+# make book   builds the site from the chapters, the package and the data
+# make test   checks everything: style, types, package, book, site
+# make clean  deletes what these two have made, the virtual environment aside
+#
+# Each does its own set-up: a virtual environment in .venv with the pinned requirements.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: book test clean
+.DELETE_ON_ERROR:
+
+book: $(READY)
+	$(BIN)/jupyter-book build .
+	@echo
+	@echo "The site:           file://$(CURDIR)/_build/html/index.html"
+	@echo "With its search:    $(BIN)/python -m http.server --directory _build/html 8000"
+	@echo "                    and then http://localhost:8000/"
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/jupyter-book build .
+	$(BIN)/pytest
+
+clean:
+	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	touch $(READY)

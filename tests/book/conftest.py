@@ -1,0 +1,86 @@
+"""What the tests of the book share: the built site, a server for it, a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+DEBIAN_CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def build(root: Path) -> subprocess.CompletedProcess[str]:
+    """Build a book as its readers do, and return how that went."""
+    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", "."]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    output = re.sub(r"\x1b\[[\d;]*m", "", result.stdout + result.stderr)
+    return subprocess.CompletedProcess(command, result.returncode, stdout=output, stderr="")
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder without a word, and an unknown address with the lost page."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with 404.html, as the published site does."""
+        page = Path(str(self.directory)) / "404.html"
+        body = page.read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The site; built now, which takes seconds where ``make test`` has just done it."""
+    result = build(ROOT)
+    assert result.returncode == 0, result.stdout[-8000:]
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def address(site: Path) -> Iterator[str]:
+    """The address of a local server of the site, with the last slash."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the one that CHROMIUM names, Debian's, or Playwright's own; none is a failure."""
+    program = os.environ.get("CHROMIUM")
+    if program is None and Path(DEBIAN_CHROMIUM).exists():
+        program = DEBIAN_CHROMIUM
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()

@@ -1,0 +1,262 @@
+"""The built site in a real browser: every page, light and dark, on a desktop and on a phone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+from .conftest import ROOT
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+SCHEMES = ("light", "dark")
+AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
+
+# Opens what is folded and lays out what is far from the window, as a reader does who passes over
+# the page.
+PASS_OVER = """async () => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  const style = "<style>section section { content-visibility: visible !important }</style>";
+  document.head.insertAdjacentHTML("beforeend", style);
+  for (const image of document.images) image.loading = "eager";
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
+  await document.fonts.ready;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  scrollTo(0, document.body.scrollHeight);
+  await new Promise((done) => setTimeout(done, 100));
+  scrollTo(0, 0);
+}"""
+
+
+def documents() -> list[str]:
+    """Return the names of the book's documents, from the table of contents."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+def page_of(document: str) -> str:
+    """Return the address of a document within the site."""
+    return document.removeprefix("book/") + ".html"
+
+
+PAGES = [*map(page_of, documents()), "search.html", "genindex.html", "404.html"]
+
+
+class Visit:
+    """A page in a browser, with what went wrong on the way."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        page.on("console", lambda message: self.hear(message.type, message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
+        page.on("request", lambda request: self.see(request.url, address))
+
+    def hear(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.errors.append(text)
+
+    def see(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            self.foreign.append(url)
+
+
+@pytest.fixture(params=[(s, w) for s in SCHEMES for w in ("desktop", "phone")], ids="-".join)
+def visit(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Visit]:
+    """A page that is not yet anywhere, in each scheme and size."""
+    scheme, device = request.param
+    context = browser.new_context(
+        color_scheme=scheme,
+        viewport=DESKTOP if device == "desktop" else PHONE,  # type: ignore[arg-type]
+        reduced_motion="reduce",
+    )
+    yield Visit(context.new_page(), address)
+    context.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_loads_fits_and_is_accessible(visit: Visit, address: str, path: str) -> None:
+    page = visit.page
+    response = page.goto(address + path)
+    assert response is not None
+    assert response.status == 200
+    page.evaluate(PASS_OVER)
+
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "overflows"
+    broken = "[...document.images].filter((i) => !i.naturalWidth).map((i) => i.src)"
+    assert page.evaluate(broken) == []
+    assert page.evaluate("document.querySelectorAll('article img:not([alt])').length") == 0
+
+    page.add_script_tag(path=AXE)
+    report = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    assert [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in report["violations"]] == []
+    assert visit.errors == []
+    assert visit.foreign == []
+
+
+@pytest.mark.parametrize("document", documents())
+def test_formulas_of_the_source_are_on_the_page(site: Path, document: str) -> None:
+    source = (ROOT / f"{document}.md").read_text(encoding="utf-8")
+    page = (site / page_of(document)).read_text(encoding="utf-8")
+    has_formulas = any(mark in source for mark in ("$$", "{math}", r"\begin{align"))
+    if has_formulas:
+        assert page.count('class="katex"') > 0
+        assert page.count("<math ") == page.count('class="katex-html"')
+    assert "katex-error" not in page
+    assert "<!--formula" not in page
+
+
+@pytest.fixture(scope="session")
+def soups(site: Path) -> dict[str, BeautifulSoup]:
+    """Every page of the site, parsed."""
+    pages = [p for p in site.rglob("*.html") if "pagefind" not in p.relative_to(site).parts]
+    return {
+        p.relative_to(site).as_posix(): BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser")
+        for p in pages
+    }
+
+
+def test_every_internal_link_leads_somewhere(soups: dict[str, BeautifulSoup], site: Path) -> None:
+    ids = {path: {tag["id"] for tag in soup.select("[id]")} for path, soup in soups.items()}
+    broken = []
+    for path, soup in soups.items():
+        if path == "404.html":  # its links are absolute, for any depth
+            continue
+        for tag in soup.select("[href], [src]"):
+            link = str(tag.get("href") or tag.get("src"))
+            if urlsplit(link).scheme or not link:
+                continue
+            url, fragment = urldefrag(urljoin(f"/{path}", link))
+            target = unquote(urlsplit(url).path).lstrip("/") or "index.html"
+            if target.endswith("/"):
+                target += "index.html"
+            known = target in ids and (not fragment or unquote(fragment) in ids[target])
+            if not (known or (target not in ids and (site / target).is_file())):
+                broken.append((path, link))
+    assert broken == []
+
+
+def test_no_id_stands_twice_on_a_page(soups: dict[str, BeautifulSoup]) -> None:
+    for path, soup in soups.items():
+        ids = [str(tag["id"]) for tag in soup.select("[id]")]
+        assert len(ids) == len(set(ids)), (path, sorted({i for i in ids if ids.count(i) > 1}))
+
+
+def test_addresses_leave_the_folder_of_the_book_out(soups: dict[str, BeautifulSoup]) -> None:
+    assert set(PAGES) <= set(soups)
+    assert not any(path.startswith("book/") for path in soups)
+
+
+def test_headings_do_not_skip_a_level(soups: dict[str, BeautifulSoup]) -> None:
+    for path, soup in soups.items():
+        levels = [int(h.name[1]) for h in soup.select("h1, h2, h3, h4, h5, h6")]
+        assert levels.count(1) == 1, path
+        assert all(b <= a + 1 for a, b in pairwise(levels)), path
+
+
+def test_chapters_can_be_downloaded_as_executed_notebooks(site: Path) -> None:
+    chapters = [d for d in documents() if "kernelspec:" in (ROOT / f"{d}.md").read_text()]
+    assert chapters
+    for document in chapters:
+        notebook = site / "_sources" / f"{document.removeprefix('book/')}.ipynb"
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert code
+        assert all(cell["execution_count"] for cell in code)
+
+
+def open_page(browser: Browser, url: str, **context: Any) -> Page:
+    """Open a page in a new context."""
+    page = browser.new_context(viewport=DESKTOP, **context).new_page()  # type: ignore[arg-type]
+    page.goto(url)
+    return page
+
+
+def test_search_finds_a_theorem_and_a_function(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}search.html?q=monotonicity")
+    hits = page.locator(".hits > li > a")
+    hits.first.wait_for()
+    assert "The EM bound" in hits.all_inner_texts()
+    page.fill("#qq", "log_sum_exp")
+    page.wait_for_function("document.querySelector('.hits mark')?.textContent.includes('sum')")
+    assert page.locator(".hits > li").count() > 0
+    page.context.close()
+
+
+def test_slash_goes_to_the_search_field(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}{PAGES[1]}")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.context.close()
+
+
+def test_hero_plays_and_ends_where_the_fit_converged(browser: Browser, address: str) -> None:
+    page = open_page(browser, address, reduced_motion="no-preference")
+    trace = json.loads(page.text_content("#hero-trace") or "")
+    style = "document.querySelector('.comp').style.transform"
+    end = page.evaluate(style)
+    page.wait_for_function(f"{style} !== {json.dumps(end)}")  # it has begun
+    page.wait_for_function("document.querySelector('#hero-step').textContent.startsWith('Conv')")
+    page.wait_for_function(f"{style} === {json.dumps(end)}")
+    last = abs(trace["logLikelihoods"][-1])
+    assert f"{last:.1f}" in page.inner_text("#hero-step")
+    assert trace["logLikelihoods"] == sorted(trace["logLikelihoods"])
+    page.click("#hero-again")
+    page.wait_for_function("document.querySelector('#hero-step').textContent.startsWith('After')")
+    page.context.close()
+
+
+def test_hero_stands_still_where_motion_is_not_wanted(browser: Browser, address: str) -> None:
+    page = open_page(browser, address, reduced_motion="reduce")
+    page.wait_for_timeout(1200)
+    assert page.inner_text("#hero-step").startswith("Converged")
+    assert page.evaluate("!document.querySelector('#hero').classList.contains('moves')")
+    page.context.close()
+
+
+def test_theme_switch_is_kept_on_the_next_page(browser: Browser, address: str) -> None:
+    page = open_page(browser, address, color_scheme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.click(".theme")
+    page.click(".theme")
+    dark = page.evaluate(background)
+    assert dark != light
+    page.goto(f"{address}{PAGES[1]}")
+    assert page.evaluate(background) == dark
+    page.context.close()
+
+
+def test_link_to_an_equation_of_another_page_shows_it(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}appendices/ledger.html")
+    page.locator("article a.internal[href*='.html#eq-']").first.hover()
+    page.locator("#peek .katex").first.wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("#peek").is_hidden()
+    page.context.close()
+
+
+def test_figures_have_colours_for_the_dark_theme(site: Path) -> None:
+    figures = list((site / "_images").glob("*.svg"))
+    assert figures
+    assert all("prefers-color-scheme:dark" in f.read_text(encoding="utf-8") for f in figures)
+
+
+def test_pages_can_be_read_without_script(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}{PAGES[3]}", java_script_enabled=False)
+    assert page.locator("article .katex").first.is_visible()
+    assert page.locator(".side a").first.is_visible()
+    page.goto(address)
+    assert page.locator("#hero circle").first.is_visible()
+    page.context.close()
