@@ -29,11 +29,11 @@ def cut(font: Path, text: str, target: Path) -> None:
     options.hinting = False
     options.layout_features = []
     options.notdef_outline = True
-    loaded = subset.load_font(str(font), options)
     subsetter = subset.Subsetter(options)
     subsetter.populate(text=text)
-    subsetter.subset(loaded)
-    subset.save_font(loaded, str(target), options)
+    with subset.load_font(str(font), options) as loaded:
+        subsetter.subset(loaded)
+        subset.save_font(loaded, str(target), options)
 
 
 def copy(fonts: Path, pages: Iterable[str], cache: Path, target: Path) -> None:

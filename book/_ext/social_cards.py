@@ -31,9 +31,9 @@ def typeface(woff2: Path, cache: Path) -> FontProperties:
     """Return a font of the theme as Matplotlib can use it."""
     path = cache / f"{woff2.stem}.ttf"
     if not path.exists():
-        font = TTFont(woff2)
-        font.flavor = None
-        font.save(path)
+        with TTFont(woff2) as font:
+            font.flavor = None
+            font.save(path)
     return FontProperties(fname=str(path))
 
 
@@ -60,7 +60,8 @@ def draw(path: Path, title: str, foot: str, text: FontProperties, ui: FontProper
     axes.text(80, 335, "\n".join(lines), **head)
     axes.text(84, 70, foot, font=ui, fontsize=20, color=SOFT)
     figure.savefig(path)
-    palette = Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
+    with Image.open(path) as drawn:
+        palette = drawn.convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
     palette.save(path, optimize=True)
 
 

@@ -1,0 +1,406 @@
+"""The parts of the build, each by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import execution
+import figures
+import hero
+import ledger
+import math_fonts
+import mathematics
+import node_tools
+import numpy as np
+import package_source
+import page_body
+import page_frame
+import pytest
+import site_builder
+import site_files
+import social_cards
+import stylesheet
+from api_docs import short_names
+from fontTools.ttLib import TTFont
+from PIL import Image
+
+import gmm
+
+from .conftest import ROOT
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """Write files below a folder, and return it."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def katex() -> Iterator[mathematics.Katex]:
+    """KaTeX with a macro."""
+    katex = mathematics.Katex(ROOT / "book", {r"\v": r"\boldsymbol{#1}"})
+    yield katex
+    katex.close()
+
+
+class TestMathematics:
+    def test_formula_is_html_and_mathml(self, katex: mathematics.Katex) -> None:
+        html = katex.render(r"\v{x} + 1", display=False)
+        assert "<math" in html
+        assert 'class="katex-html"' in html
+        assert "boldsymbol" in html
+
+    def test_macro_defined_in_one_formula_is_unknown_in_the_next(
+        self, katex: mathematics.Katex
+    ) -> None:
+        katex.render(r"\gdef\mine{1}\mine", display=True)
+        with pytest.raises(mathematics.TexError, match="mine"):
+            katex.render(r"\mine", display=True)
+
+    def test_wrong_tex_is_an_error(self, katex: mathematics.Katex) -> None:
+        with pytest.raises(mathematics.TexError, match="KaTeX parse error"):
+            katex.render(r"\frac{1}", display=False)
+
+    def test_lines_are_split_and_environments_unnumbered(self) -> None:
+        split = mathematics.display_tex(r"a \\ b", is_environment=False)
+        assert split == r"\begin{split}a \\ b\end{split}"
+        tex = r"\begin{align}a\end{align}"
+        assert mathematics.display_tex(tex, is_environment=True).startswith(r"\begin{align*}")
+
+
+def test_node_packages_are_those_of_the_lock() -> None:
+    modules = node_tools.packages(ROOT / "book")
+    lock = json.loads((ROOT / "book" / "package-lock.json").read_text(encoding="utf-8"))
+    for name, entry in lock["packages"].items():
+        if name:
+            assert entry["integrity"].startswith("sha512-")
+            assert "resolved" not in entry
+            package = modules.parent / name / "package.json"
+            assert json.loads(package.read_text(encoding="utf-8"))["version"] == entry["version"]
+
+
+class TestPackageSource:
+    FILES = {  # noqa: RUF012
+        "gmm/__init__.py": "from gmm.core import run\n",
+        "gmm/core.py": '''\
+@decorated
+def run(x):
+    """Run.
+
+    Long.
+    """
+
+    # why
+    return x  # (n,)
+
+
+class Thing:
+    """A thing."""
+
+    @property
+    def size(self):
+        """Its size."""
+        return 1
+
+    def bare(self):
+        """Only words."""
+''',
+    }
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return write(tmp_path, self.FILES)
+
+    def test_docstring_is_left_out_comments_and_decorators_stay(self, root: Path) -> None:
+        expected = "@decorated\ndef run(x):\n    # why\n    return x  # (n,)"
+        for name in ("gmm.core.run", "gmm.run"):
+            assert package_source.object_source(root, name)[1] == expected
+
+    def test_method_is_dedented(self, root: Path) -> None:
+        source = package_source.object_source(root, "gmm.core.Thing.size")[1]
+        assert source == "@property\ndef size(self):\n    return 1"
+
+    def test_body_of_words_only_stays_a_body(self, root: Path) -> None:
+        source = package_source.object_source(root, "gmm.core.Thing.bare")[1]
+        assert source == 'def bare(self):\n    """Only words."""'
+
+    @pytest.mark.parametrize("name", ["gmm.core.walk", "gmm.nothing.run", "gmm.core", "other.run"])
+    def test_unknown_object_is_an_error(self, root: Path, name: str) -> None:
+        with pytest.raises(package_source.UnknownObjectError, match=name):
+            package_source.object_source(root, name)
+
+    def test_short_names_are_those_which_the_package_imports(self, root: Path) -> None:
+        assert short_names(root) == {"gmm.run": "gmm.core.run"}
+
+
+class TestLedger:
+    def test_citations_of_modules_classes_and_functions_are_found(self, tmp_path: Path) -> None:
+        root = write(
+            tmp_path,
+            {
+                "gmm/__init__.py": '"""Of :eq:`eq-a`."""\n',
+                "gmm/core.py": (
+                    "def f():\n"
+                    '    """Of :eq:`eq-b`, :prf:ref:`a theorem <thm-c>` and :func:`g`."""\n'
+                    "class A:\n    def m(self):\n"
+                    '        """:math:`x` by :prf:ref:`thm-c`."""\n'
+                ),
+            },
+        )
+        found = {(m.label, m.name, m.line) for m in ledger.package_citations(root)}
+        assert found == {
+            ("eq-a", "gmm", 1),
+            ("eq-b", "gmm.core.f", 1),
+            ("thm-c", "gmm.core.f", 1),
+            ("thm-c", "gmm.core.A.m", 4),
+        }
+
+    def test_marks_of_modules_classes_functions_and_parameters_are_found(
+        self, tmp_path: Path
+    ) -> None:
+        source = """
+import pytest
+pytestmark = pytest.mark.derives("eq-a")
+
+@pytest.mark.derives("eq-b", "eq-c")
+class TestThing:
+    @pytest.mark.derives("eq-d")
+    def test_one(self): ...
+
+@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.derives("eq-e"))])
+def test_two(x):
+    "pytest.mark.derives('eq-no')"
+"""
+        root = write(tmp_path, {"tests/sub/test_it.py": source})
+        found = {(m.label, m.name) for m in ledger.marked_tests(root)}
+        assert found == {
+            ("eq-a", "test_it.py"),
+            ("eq-b", "test_it.py::TestThing"),
+            ("eq-c", "test_it.py::TestThing"),
+            ("eq-d", "test_it.py::TestThing::test_one"),
+            ("eq-e", "test_it.py::test_two"),
+        }
+
+    @pytest.mark.parametrize(
+        ("kind", "cited", "expected"),
+        [
+            ("theorem", False, True),
+            ("corollary", False, True),
+            ("definition", True, False),
+            ("equation", False, False),
+            ("equation", True, True),
+        ],
+    )
+    def test_results_are_theorems_and_cited_equations(
+        self, kind: str, cited: bool, expected: bool
+    ) -> None:
+        statement = ledger.Statement("label", kind, "", None)
+        assert ledger.is_result(statement, {"label"} if cited else set()) is expected
+
+
+class TestExecution:
+    def test_fingerprint_follows_package_data_and_pins(self, tmp_path: Path) -> None:
+        files = {"gmm/a.py": "1", "data/a.csv": "1", "requirements.txt": "1", "other.md": "1"}
+        root = write(tmp_path, files)
+        marks = [execution.fingerprint(root)]
+        for name in files:
+            (root / name).write_text("2", encoding="utf-8")
+            marks.append(execution.fingerprint(root))
+        assert len(set(marks)) == 4
+        assert marks[-1] == marks[-2]  # what the cells do not depend on
+
+    def test_renamed_file_is_a_change(self, tmp_path: Path) -> None:
+        root = write(tmp_path, {"gmm/a.py": "1", "requirements.txt": ""})
+        before = execution.fingerprint(root)
+        (root / "gmm/a.py").rename(root / "gmm/b.py")
+        assert execution.fingerprint(root) != before
+
+    def test_only_the_newest_caches_are_kept(self, tmp_path: Path) -> None:
+        for age, name in enumerate(["now", "one", "two", "three"]):
+            (tmp_path / name).mkdir()
+            os.utime(tmp_path / name, (1000 - age, 1000 - age))
+        execution.prune(tmp_path, "three")
+        assert {path.name for path in tmp_path.iterdir()} == {"now", "one", "three"}
+
+
+class TestPageBody:
+    def repaired(self, body: str) -> str:
+        return page_body.repair(body, "page", lambda _name: None)
+
+    def test_dropdown_becomes_details(self) -> None:
+        html = '<div class="solution dropdown admonition"><p class="admonition-title">Solution to '
+        html += '<a href="#x">Exercise 1</a></p><p>Yes.</p></div>'
+        assert self.repaired(html) == (
+            '<details class="solution dropdown admonition"><summary class="admonition-title">'
+            "Solution to exercise 1</summary><p>Yes.</p></details>"
+        )
+
+    def test_formula_is_put_back_untouched(self) -> None:
+        formula = '<span class="katex"><math><mi>x</mi></math>&nbsp;<br></span>'
+        marked = f"<p>{mathematics.BEFORE}{formula}{mathematics.AFTER}</p>"
+        assert self.repaired(marked) == f"<p>{formula}</p>"
+
+    def test_sidenote_becomes_a_popover(self) -> None:
+        html = (
+            '<p>Word <label for="sn1" class="margin-toggle"><sup>1</sup></label>'
+            '<input type="checkbox" id="sn1" class="margin-toggle"/>'
+            '<span class="sidenote">Note.</span></p>'
+        )
+        assert self.repaired(html) == (
+            '<p>Word<button class="snref" popovertarget="note-0" type="button"><sup>1</sup>'
+            '<span class="vh"> (note)</span></button>'
+            '<span class="sidenote" id="note-0" popover="">Note.</span></p>'
+        )
+
+    def test_table_scrolls_under_its_caption(self) -> None:
+        html = self.repaired("<table><caption>Costs#</caption><tr><td>1</td></tr></table>")
+        assert html.startswith('<div aria-label="Costs" class="scroll table-box"><table>')
+
+    def test_proof_begins_with_its_word_set_apart(self) -> None:
+        html = self.repaired('<div class="proof admonition"><p>Proof. Let <i>x</i>.</p></div>')
+        assert '<p><span class="proof-head">Proof.</span> Let <i>x</i>.</p>' in html
+
+    def test_reference_stays_on_one_line(self) -> None:
+        html = self.repaired('<a class="reference internal" href="#t">Theorem 2.1</a>')
+        assert "Theorem\N{NO-BREAK SPACE}2.1" in html
+
+
+def test_contents_name_the_present_page_and_its_sections() -> None:
+    tree = '<p role="heading" aria-level="2">Part</p><ul><li><a class="current reference internal"'
+    tree += ' href="#">2 Title</a></li></ul>'
+    toc = '<ul><li><a href="#">Title</a><ul><li><a href="#one">One</a><ul><li>deep</li></ul>'
+    toc += "</li></ul></li></ul>"
+    result = page_frame.tidy_contents(tree, toc)
+    assert '<a aria-current="page" class="reference internal" href="#">' in result
+    assert '<span class="section-number">2</span> Title</a><ul><li><a href="#one">' in result
+    assert "heading" not in result
+    assert "deep" not in result
+
+
+@pytest.mark.parametrize(
+    ("docname", "name"),
+    [("book/index", "index"), ("book/mixtures/em", "mixtures/em"), ("search", "search")],
+)
+def test_public_names_leave_the_folder_out(docname: str, name: str) -> None:
+    assert site_builder.public_name(docname) == name
+
+
+class TestStylesheet:
+    def test_rules_of_unused_classes_are_dropped(self) -> None:
+        css = ".a{x:1}.a .b,.c{x:2}p:not(.b){x:3}@media print{.b{x:4}.a{x:5}}@font-face{x:6}"
+        expected = ".a{x:1}.c{x:2}p:not(.b){x:3}@media print{.a{x:5}}@font-face{x:6}"
+        assert stylesheet.purge(css, {"a", "c"}) == expected
+
+    def test_numbers_are_no_classes(self) -> None:
+        assert stylesheet.classes(".a:is(.b) > i") == {"a", "b"}
+        assert stylesheet.classes("50.5%") == set()
+
+    def test_classes_of_all_pages_count(self) -> None:
+        pages = ['<p class="a b"><i class="c">', '<b class="a">']
+        assert stylesheet.used_classes(pages) == {"a", "b", "c"}
+
+    def test_bundle_is_minified(self, tmp_path: Path) -> None:
+        own = tmp_path / "own.css"
+        own.write_text("p { color: black; }\n", encoding="utf-8")
+        css = stylesheet.bundle([".x{color:red}"], [own], ["<p>"])
+        assert css == "p{color:#000}"
+
+
+class TestFigures:
+    SVG = (
+        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg viewBox="0 0 72 36">\n <metadata>x</metadata>'
+        '\n <defs>\n </defs>\n <path d="M0 0" style="fill: #112233"/>\n</svg>'
+    )
+
+    def test_figure_gets_the_colours_of_the_dark_theme(self) -> None:
+        svg = figures.for_both_themes(self.SVG, {"#112233": "#eeddcc"})
+        assert svg.startswith("<svg")
+        assert "metadata" not in svg
+        assert '[style*="fill: #112233"]{fill:#eeddcc!important}' in svg
+
+    def test_other_drawings_stay_as_they_are(self) -> None:
+        assert figures.for_both_themes("<svg/>", {"#112233": "#eeddcc"}) == "<svg/>"
+
+    def test_sizes_are_in_pixels(self, tmp_path: Path) -> None:
+        drawing, picture = tmp_path / "a.svg", tmp_path / "a.png"
+        drawing.write_text(self.SVG, encoding="utf-8")
+        Image.new("RGB", (3, 4)).save(picture)
+        assert figures.size(drawing) == (96, 48)
+        assert figures.size(picture) == (3, 4)
+
+
+class TestHero:
+    def test_ellipse_is_the_image_of_the_unit_circle(self) -> None:
+        covariance = np.array([[4.0, 1.0], [1.0, 2.0]])
+        a, b, c, d, e, f = hero.ellipse(np.array([5.0, 6.0]), covariance)
+        linear = np.array([[a, c], [b, d]])  # SVG's order of a matrix
+        np.testing.assert_allclose(linear @ linear.T, covariance, atol=1e-12)
+        assert (e, f) == (5.0, 6.0)
+
+    def test_first_iterations_and_the_last_are_shown(self) -> None:
+        assert hero.shown_iterations(3) == [0, 1, 2, 3]
+        many = hero.shown_iterations(50)
+        assert len(many) == hero.FRAMES
+        assert many[-2:] == [hero.FRAMES - 2, 50]
+
+    def test_run_is_the_packages_own(self) -> None:
+        run = hero.run()
+        assert run.points.shape == (272, 2)
+        assert (run.points > 0).all()
+        assert (run.points < [hero.WIDTH, hero.HEIGHT]).all()
+        assert run.shares.shape == (len(run.iterations), 272)
+        assert (np.diff(run.log_likelihoods) > 0).all()
+        # standardising the rows adds n log(s_1 s_2) to the log-likelihood
+        data = gmm.datasets.old_faithful().X
+        shift = len(data) * np.log(data.std(axis=0)).sum()
+        best = gmm.fit(data, 2, random_state=0).log_likelihood
+        assert run.log_likelihoods[-1] - shift == pytest.approx(best, abs=1e-3)
+
+
+class TestSiteFiles:
+    def test_lost_page_links_from_the_root(self) -> None:
+        page = '<a href="search.html"><a href="#main"><a href="https://x.org/"><img src="a.svg">'
+        expected = '<a href="/b/search.html"><a href="#main"><a href="https://x.org/">'
+        expected += '<img src="/b/a.svg">'
+        assert site_files.absolute_links(page, "https://example.org/b/") == expected
+        assert 'href="/search.html"' in site_files.absolute_links(page, "")
+
+    def test_site_map_lists_addresses(self) -> None:
+        assert "<loc>https://x.org/a.html?b&amp;c</loc>" in site_files.sitemap(
+            ["https://x.org/a.html?b&c"]
+        )
+
+    def test_sources_of_pages_that_are_gone_are_not_copied(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "s", {"a/one.md": "1", "a/two.md": "2"})
+        site_files.copy_sources(source, [Path("a/one.html"), Path("x.html")], tmp_path / "t")
+        assert [p.name for p in (tmp_path / "t").rglob("*.md")] == ["one.md"]
+
+
+def test_cards_are_drawn_once(tmp_path: Path) -> None:
+    fonts = ROOT / "book" / "_theme" / "fonts"
+    titles = {"a": "A title which is so long that it has to be set on more than one line"}
+    social_cards.write(titles, "Book", fonts, tmp_path / "cache", tmp_path / "one")
+    with Image.open(tmp_path / "one" / "a.png") as card:
+        assert card.size == (1200, 630)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
+    social_cards.write(titles, "Book", fonts, tmp_path / "cache", tmp_path / "two")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
+    one, two = (tmp_path / folder / "a.png" for folder in ("one", "two"))
+    assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
+
+
+def test_fonts_hold_the_characters_of_the_book(tmp_path: Path) -> None:
+    fonts = node_tools.packages(ROOT / "book") / "katex" / "dist" / "fonts"
+    pages = ["<p>x = &alpha;</p>", "<b>Z</b>"]
+    assert math_fonts.characters(pages) == " =Zxα"
+    math_fonts.copy(fonts, pages, tmp_path / "cache", tmp_path / "fonts")
+    with TTFont(tmp_path / "fonts" / "KaTeX_Math-Italic.woff2") as font:
+        assert set(font.getBestCmap()) == {ord(c) for c in " Zxα"}
+    assert len(list((tmp_path / "fonts").iterdir())) == len(list(fonts.glob("*.woff2")))
