@@ -75,9 +75,7 @@ def _clouds(
     for size, mean, long, short, degrees in parts:
         turn = np.deg2rad(degrees)
         axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        clouds.append(
-            np.array(mean) + (random.standard_normal((size, 2)) * [long, short]) @ axes
-        )
+        clouds.append(np.array(mean) + (random.standard_normal((size, 2)) * [long, short]) @ axes)
     labels = [k for k, part in enumerate(parts) for _ in range(part[0])]
     order = random.permutation(len(labels))
     return np.vstack(clouds)[order], [labels[i] for i in order]

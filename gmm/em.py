@@ -375,8 +375,7 @@ def _run(problem: _Problem, mixture: Mixture) -> _Outcome:
         for _ in range(problem.max_iter):
             if stopped:
                 break
-            updated = m_step(statistics, problem.family, problem.ridge)
-            _refuse_collapsed(updated, problem.rows)
+            updated = _updated(statistics, problem)
             statistics = one_pass(problem.rows, updated)
             reached = updated
             stopped = record(statistics)
@@ -396,16 +395,24 @@ def _run(problem: _Problem, mixture: Mixture) -> _Outcome:
     return _Outcome(reached, trace, Run(log_likelihoods[-1], n_iter, reason))
 
 
-def _refuse_collapsed(mixture: Mixture, rows: Rows) -> None:
-    """Raise if a component has shrunk, in some feature, to nothing beside the data."""
+def _updated(statistics: Statistics, problem: _Problem) -> Mixture:
+    """The M-step; a component that has become singular, or nothing beside the data, is refused."""
+    advice = (
+        "the likelihood is unbounded there (take fewer components, more starts, a family with "
+        "fewer parameters, or a positive ridge)"
+    )
+    try:
+        mixture = m_step(statistics, problem.family, problem.ridge)
+    except SingularCovarianceError as error:
+        raise SingularCovarianceError(f"a component has collapsed: {error}; {advice}") from None
     variances = np.diagonal(mixture.covariances, axis1=1, axis2=2)  # (K, d)
-    collapsed = (variances < NARROWEST**2 * rows.variances).any(axis=1)
+    collapsed = (variances < NARROWEST**2 * problem.rows.variances).any(axis=1)
     if collapsed.any():
+        k = int(np.argmax(collapsed))
         raise SingularCovarianceError(
-            f"component {int(np.argmax(collapsed))} has collapsed onto a point or a hyperplane, "
-            "where the likelihood is unbounded; take fewer components, more starts or a positive "
-            "ridge"
+            f"a component has collapsed: component {k} has almost no width; {advice}"
         )
+    return mixture
 
 
 class _StoppingRule:

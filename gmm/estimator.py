@@ -219,6 +219,7 @@ class GaussianMixture:
         )
         max_iter = as_count(self.max_iter, "max_iter", minimum=0)
         tol = as_non_negative(self.tol, "tol")
+        ridge = as_non_negative(self.reg_covar, "reg_covar")
         rows = as_rows(matrix, sample_weight, min_rows=k)
         again = self.warm_start and hasattr(self, "mixture_")
         rng = as_generator(self.random_state)
@@ -235,7 +236,7 @@ class GaussianMixture:
                     start=start,
                     tol=0.0,
                     max_iter=max_iter,
-                    ridge=as_non_negative(self.reg_covar, "reg_covar"),
+                    ridge=ridge,
                     callback=watch,
                 )
             except SingularCovarianceError:

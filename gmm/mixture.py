@@ -491,10 +491,10 @@ class Mixture:
             If there is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                fields = {name: file[name] for name in file.files}
+            with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+                fields = {name: _array(archive, name) for name in _FIELDS}
             if str(fields["format"]) != FILE_FORMAT:
-                raise ValueError("its format is not ours")
+                raise ValueError("another format")
             version = int(fields["version"])
         except FileNotFoundError:
             raise
@@ -527,6 +527,15 @@ def responsibilities(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     log_densities = log_sum_exp(log_joint)
     return np.exp(log_joint - log_densities[:, None]), log_densities
+
+
+_FIELDS = ("format", "version", "family", "weights", "means", "covariances")
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+    return array
 
 
 def _n_rows(X: ArrayLike) -> int:

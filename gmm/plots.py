@@ -298,7 +298,15 @@ def density(
     top = values.max()
     heights = np.linspace(top - levels, top - 0.25, levels)
     for depth, height in enumerate(heights):
-        ax.contour(x, y, values, [height], colors=PALETTE[0], linewidths=0.6 + 1.2 * depth / levels)
+        ax.contour(
+            x,
+            y,
+            values,
+            [height],
+            colors=PALETTE[0],
+            linewidths=0.6 + 1.2 * depth / levels,
+            linestyles="solid",
+        )
     return ax
 
 

@@ -1,0 +1,429 @@
+"""The algorithm: its published results, its stopping rules, its invariances, its endings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from conftest import FAMILIES, random_mixture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning as PeerWarning
+from sklearn.mixture import GaussianMixture as Peer
+
+import gmm
+from gmm.em import STOPPING_RULES
+from gmm.families import FAMILIES as KINDS
+from gmm.initial import starting_mixture
+
+Floats = NDArray[np.float64]
+
+
+# ---------------------------------------------------------------- published results
+
+
+def test_old_faithful_reaches_the_published_maximum(old_faithful: Floats) -> None:
+    """mclust, VVV with two components: −1130.264, BIC 2322.192."""
+    for seed in range(10):
+        fit = gmm.fit(old_faithful, 2, random_state=seed)
+        assert fit.log_likelihood == pytest.approx(-1130.2640, abs=1e-4)
+        assert fit.bic == pytest.approx(2322.192, abs=1e-3)
+        assert fit.n_parameters == 11
+        assert fit.converged
+
+
+def test_old_faithful_with_one_covariance_for_three_components(old_faithful: Floats) -> None:
+    """mclust's winner, EEE with three components: −1126.326, 11 parameters."""
+    fit = gmm.fit(old_faithful, 3, "EEE", n_starts=5, random_state=0)
+    assert fit.log_likelihood >= -1126.3265
+    assert fit.n_parameters == 11
+
+
+def test_the_twenty_numbers_have_this_fixed_point_and_not_the_published_one() -> None:
+    """Elements of Statistical Learning, 8.5: the published estimates have −38.9236."""
+    X = gmm.datasets.hastie().X
+    fit = gmm.fit(X, 2, tol=1e-14, random_state=0)
+    order = np.argsort(-fit.mixture.means[:, 0])
+    best = fit.mixture.reordered(order)
+    assert fit.log_likelihood == pytest.approx(-38.9134, abs=5e-5)
+    np.testing.assert_allclose(best.means[:, 0], [4.656, 1.083], atol=5e-4)
+    np.testing.assert_allclose(best.covariances[:, 0, 0], [0.8188, 0.8114], atol=5e-5)
+    np.testing.assert_allclose(best.weights[1], 0.5546, atol=5e-5)
+    published = gmm.Mixture([0.454, 0.546], [[4.62], [1.06]], [0.87, 0.77], "VII")
+    assert published.log_likelihood(X) == pytest.approx(-38.9236, abs=5e-5)
+
+
+def test_three_components_after_mathematics_for_machine_learning() -> None:
+    """89 iterations; the negative log-likelihood falls from 5762.109 to 2295.0717."""
+    data = gmm.datasets.three_components()
+    assert data.start is not None
+    start = gmm.Mixture(np.full(3, 1 / 3), data.start, np.tile(np.eye(2), (3, 1, 1)))
+    fit = gmm.fit(data.X, 3, start=start, stop="absolute", tol=1e-6)
+    negative = -fit.trace.log_likelihood
+    assert fit.n_iter == 89
+    assert negative[0] == pytest.approx(5762.109, abs=5e-4)
+    assert negative[1] == pytest.approx(2583.676, abs=1e-3)
+    assert negative[-1] == pytest.approx(2295.0717, abs=5e-5)
+
+
+def test_the_corners_of_a_cube_from_the_octant_start() -> None:
+    X = gmm.datasets.cube_corners().X
+    fit = gmm.fit(X, 7, start="octant", ridge=1e-6, stop="relative", tol=1e-8)
+    assert fit.n_iter <= 10
+    np.testing.assert_allclose(np.abs(fit.mixture.means), 3.0, atol=0.15)
+    np.testing.assert_allclose(fit.mixture.weights, 1 / 7, atol=0.005)
+
+
+def test_galaxies_with_and_without_the_misprint() -> None:
+    """mclust, V with three components: −203.1792 (26.690) and −203.4820 (26.960)."""
+    for corrected, value in ((False, -203.1792), (True, -203.4820)):
+        X = gmm.datasets.galaxies(corrected=corrected).X
+        fit = gmm.fit(X, 3, n_starts=10, tol=1e-12, random_state=0)
+        assert fit.log_likelihood == pytest.approx(value, abs=1e-4)
+
+
+def test_acidity_with_equal_variances() -> None:
+    """mclust, E with two components: −185.9493, BIC 392.0723."""
+    fit = gmm.fit(gmm.datasets.acidity().X, 2, "EEE", tol=1e-12, random_state=0)
+    assert fit.log_likelihood == pytest.approx(-185.9493, abs=1e-4)
+    assert fit.bic == pytest.approx(392.0723, abs=2e-4)
+
+
+def test_waiting_times_with_equal_variances(old_faithful: Floats) -> None:
+    """mixtools: λ .36085, μ 54.61364 and 80.09031, σ 5.869089, log-likelihood −1034.002."""
+    fit = gmm.fit(old_faithful[:, 1:], 2, "EEE", tol=1e-13, random_state=0)
+    assert fit.log_likelihood == pytest.approx(-1034.002, abs=1e-3)
+    np.testing.assert_allclose(fit.mixture.means[:, 0], [54.61364, 80.09031], atol=1e-3)
+    assert fit.mixture.weights[0] == pytest.approx(0.36085, abs=1e-4)
+    assert np.sqrt(fit.mixture.covariances[0, 0, 0]) == pytest.approx(5.869089, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_parameters_agree_with_scikit_learn_after_every_number_of_iterations(
+    name: str, old_faithful: Floats
+) -> None:
+    """The same start and the same ridge: 1e-8 relative in all parameters."""
+    kind, ridge = KINDS[name], 1e-6
+    start = starting_mixture(old_faithful, 3, name, "random", 4)
+    inverse = {"full": np.linalg.inv, "tied": np.linalg.inv}.get(kind, np.reciprocal)
+    for iterations in (1, 2, 3, 5, 10, 20, 50):
+        ours = gmm.fit(
+            old_faithful, 3, name, start=start, ridge=ridge, tol=0, max_iter=iterations
+        ).mixture
+        peer = Peer(
+            3,
+            covariance_type=kind,
+            reg_covar=ridge,
+            tol=0,
+            max_iter=iterations,
+            weights_init=start.weights,
+            means_init=start.means,
+            precisions_init=inverse(start.stored),
+        )
+        with pytest.warns(PeerWarning):
+            peer.fit(old_faithful)
+        np.testing.assert_allclose(ours.weights, peer.weights_, rtol=1e-8)
+        np.testing.assert_allclose(ours.means, peer.means_, rtol=1e-8)
+        np.testing.assert_allclose(ours.stored, peer.covariances_, rtol=1e-8)
+
+
+# ---------------------------------------------------------------- what must hold for any data
+
+
+@pytest.mark.derives("thm-monotone")
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 4), d=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_the_likelihood_never_decreases(seed: int, k: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((60, d)) * rng.uniform(0.1, 10, d) + rng.standard_normal(d)
+    for family in FAMILIES:
+        seen: list[float] = []
+
+        def note(progress: gmm.Progress, seen: list[float] = seen) -> None:
+            seen.append(progress.log_likelihood)
+
+        # a small cluster may collapse, which ends the fit; the likelihood rises until then
+        with suppress(gmm.SingularCovarianceError):
+            gmm.fit(
+                X,
+                k,
+                family,
+                start="random",
+                max_iter=15,
+                callback=note,
+                random_state=seed,
+            )
+        values = np.array(seen)
+        assert len(values) > 1
+        assert (np.diff(values) >= -1e-11 * np.abs(values[1:])).all()
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_permuted_rows_and_components_give_the_same_fit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mixture = random_mixture("VVV", 3, 2, seed)
+    X = mixture.sample(80, seed)[0]
+    order, rows = rng.permutation(3), rng.permutation(80)
+    a = gmm.fit(X, 3, start=mixture, tol=0, max_iter=5).mixture
+    b = gmm.fit(X[rows], 3, start=mixture.reordered(order), tol=0, max_iter=5).mixture
+    np.testing.assert_allclose(b.means, a.means[order], rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(b.covariances, a.covariances[order], rtol=1e-7, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_affine_maps_of_the_data_map_the_fit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mixture = random_mixture("VVV", 2, 2, seed)
+    X = mixture.sample(80, seed)[0]
+    A = np.linalg.qr(rng.standard_normal((2, 2)))[0] * rng.uniform(0.5, 2.0)
+    b = rng.standard_normal(2)
+    start = gmm.Mixture(mixture.weights, mixture.means @ A.T + b, A @ mixture.covariances @ A.T)
+    plain = gmm.fit(X, 2, start=mixture, tol=0, max_iter=5)
+    mapped = gmm.fit(X @ A.T + b, 2, start=start, tol=0, max_iter=5)
+    np.testing.assert_allclose(
+        mapped.mixture.means, plain.mixture.means @ A.T + b, rtol=1e-8, atol=1e-8
+    )
+    # the density of mapped rows is divided by |det A|
+    shift = len(X) * np.log(abs(np.linalg.det(A)))
+    assert mapped.log_likelihood == pytest.approx(plain.log_likelihood - shift, rel=1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_weights_mean_repetition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mixture = random_mixture("VVV", 2, 2, seed)
+    X, weights = mixture.sample(60, seed)[0], rng.integers(0, 3, 60)
+    a = gmm.fit(X, 2, start=mixture, sample_weight=weights, tol=0, max_iter=5)
+    b = gmm.fit(np.repeat(X, weights, axis=0), 2, start=mixture, tol=0, max_iter=5)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-10)
+    np.testing.assert_allclose(a.mixture.means, b.mixture.means, rtol=1e-8, atol=1e-9)
+    assert a.total_weight == b.n_rows
+
+
+@pytest.mark.derives("alg-em")
+def test_a_converged_fit_is_a_stationary_point(old_faithful: Floats) -> None:
+    """The gradient by finite differences, in units of the parameters' own scale."""
+    fit = gmm.fit(old_faithful, 2, tol=1e-14, random_state=0)
+    m = fit.mixture
+
+    def at(weight: float, means: Floats, covariances: Floats) -> float:
+        return gmm.Mixture([weight, 1 - weight], means, covariances).log_likelihood(old_faithful)
+
+    step = 1e-4
+    for sign in (np.array([[1.0, 0], [0, 0]]), np.array([[0, 0], [0, 1.0]])):
+        change = step * sign * np.sqrt(np.diagonal(m.covariances, axis1=1, axis2=2))
+        rise = at(m.weights[0], m.means + change, m.covariances)
+        fall = at(m.weights[0], m.means - change, m.covariances)
+        assert abs(rise - fall) / (2 * step) < 1e-3
+    slope = (
+        at(m.weights[0] + step, m.means, m.covariances)
+        - at(m.weights[0] - step, m.means, m.covariances)
+    ) / (2 * step)
+    assert abs(slope) < 1e-2
+    scaled = [m.covariances * np.array([1 + s * step, 1.0])[:, None, None] for s in (1, -1)]
+    slope = (at(m.weights[0], m.means, scaled[0]) - at(m.weights[0], m.means, scaled[1])) / (
+        2 * step
+    )
+    assert abs(slope) < 1e-3
+
+
+# ---------------------------------------------------------------- stopping
+
+
+@pytest.mark.derives("eq-stop-absolute", "eq-stop-mean", "eq-stop-relative", "eq-aitken")
+@pytest.mark.parametrize("rule", STOPPING_RULES)
+def test_each_rule_stops_at_the_first_iteration_that_meets_it(
+    rule: str, old_faithful: Floats
+) -> None:
+    tol = 1e-5
+    long = gmm.fit(
+        old_faithful, 3, start="random", tol=0, max_iter=120, random_state=1
+    ).trace.log_likelihood
+
+    def met(t: int) -> bool:
+        gain = long[t] - long[t - 1]
+        if rule == "mean":
+            return bool(abs(gain) / len(old_faithful) < tol)
+        if rule == "absolute":
+            return bool(abs(gain) < tol)
+        if rule == "relative":
+            return bool(abs(gain / long[t]) < tol)
+        if t < 2:
+            return False
+        rate = gain / (long[t - 1] - long[t - 2])
+        limit = long[t - 1] + gain / (1 - rate)
+        return bool(0 <= rate < 1 and limit - long[t] < tol)
+
+    first = next((t for t in range(1, len(long)) if met(t)), None)
+    fit = gmm.fit(old_faithful, 3, start="random", stop=rule, tol=tol, max_iter=120, random_state=1)
+    if first is None:
+        assert fit.reason == "max_iter"
+    else:
+        assert (fit.n_iter, fit.reason) == (first, "converged")
+
+
+def test_aitken_predicts_the_limit(old_faithful: Floats) -> None:
+    limit = gmm.fit(old_faithful, 3, "EEE", tol=1e-15, random_state=0).log_likelihood
+    for tol in (1e-2, 1e-4, 1e-6):
+        fit = gmm.fit(old_faithful, 3, "EEE", stop="aitken", tol=tol, random_state=0)
+        # the rule extrapolates linear convergence; it is no guarantee, hence the factor
+        assert limit - fit.log_likelihood < 5 * tol
+
+
+def test_a_maximum_of_zero_iterations_returns_the_start(old_faithful: Floats) -> None:
+    start = starting_mixture(old_faithful, 2, random_state=0)
+    fit = gmm.fit(old_faithful, 2, start=start, max_iter=0)
+    assert fit.mixture is start
+    assert (fit.n_iter, fit.reason, fit.converged) == (0, "max_iter", False)
+    assert fit.log_likelihood == pytest.approx(start.log_likelihood(old_faithful), rel=1e-13)
+
+
+def test_tolerance_zero_makes_all_iterations(old_faithful: Floats) -> None:
+    assert gmm.fit(old_faithful, 2, tol=0, max_iter=300, random_state=0).n_iter == 300
+
+
+# ---------------------------------------------------------------- trace, callbacks, interrupts
+
+
+def test_the_trace_tells_of_every_iteration(old_faithful: Floats) -> None:
+    fit = gmm.fit(old_faithful, 2, start="random", keep="all", random_state=0)
+    trace = fit.trace
+    assert len(trace.log_likelihood) == len(trace.seconds) == fit.n_iter + 1
+    assert sorted(trace.mixtures) == list(range(fit.n_iter + 1))
+    for i in (0, 3, fit.n_iter):
+        assert trace.mixtures[i].log_likelihood(old_faithful) == pytest.approx(
+            trace.log_likelihood[i], rel=1e-13
+        )
+    assert trace.mixtures[fit.n_iter] is fit.mixture
+    assert (np.diff(trace.seconds) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(5, [0, 5, 10, 12]), ([0, 3, 99], [0, 3]), ((), []), ("all", range(13))]
+)
+def test_chosen_iterations_are_kept(keep: object, kept: list[int], old_faithful: Floats) -> None:
+    fit = gmm.fit(old_faithful, 2, tol=0, max_iter=12, keep=keep, random_state=0)  # type: ignore[arg-type]  # any of its types
+    assert sorted(fit.trace.mixtures) == list(kept)
+
+
+def test_a_callback_sees_each_iteration_and_may_stop(old_faithful: Floats) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def callback(progress: gmm.Progress) -> bool:
+        seen.append((progress.iteration, progress.log_likelihood))
+        assert progress.statistics.n_rows == len(old_faithful)
+        return progress.iteration == 4
+
+    fit = gmm.fit(old_faithful, 3, start="random", callback=callback, random_state=0)
+    assert [i for i, _ in seen] == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal([v for _, v in seen], fit.trace.log_likelihood)
+    assert (fit.reason, fit.converged, fit.n_iter) == ("callback", False, 4)
+
+
+def interrupting_at(iteration: int) -> Callable[[gmm.Progress], None]:
+    def callback(progress: gmm.Progress) -> None:
+        if progress.iteration == iteration:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def test_an_interrupt_returns_what_was_reached(old_faithful: Floats) -> None:
+    fit = gmm.fit(
+        old_faithful, 3, start="random", callback=interrupting_at(3), n_starts=5, random_state=0
+    )
+    assert (fit.reason, fit.converged, fit.n_iter) == ("interrupted", False, 3)
+    assert fit.log_likelihood == fit.trace.log_likelihood[-1]
+    assert len(fit.starts) == 1
+    assert "interrupted" in repr(fit)
+
+
+def test_an_interrupt_before_anything_is_reached_is_passed_on(
+    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmm.em.one_pass", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gmm.fit(old_faithful, 2)
+
+
+def test_an_interrupt_in_a_later_start_keeps_the_best_so_far(
+    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = starting_mixture, 0
+
+    def second_is_interrupted(*args: object, **kwargs: object) -> gmm.Mixture:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr("gmm.em.starting_mixture", second_is_interrupted)
+    fit = gmm.fit(old_faithful, 2, n_starts=3, random_state=0)
+    assert fit.reason == "interrupted"
+    assert [run.reason for run in fit.starts] == ["converged", "interrupted"]
+
+
+# ---------------------------------------------------------------- starts
+
+
+def test_the_best_of_several_starts_is_returned(old_faithful: Floats) -> None:
+    fit = gmm.fit(old_faithful, 4, "VVI", start="random", n_starts=12, random_state=0)
+    ends = [run.log_likelihood for run in fit.starts]
+    assert len(ends) == 12
+    assert fit.log_likelihood == max(ends)
+    assert (
+        np.ptp([e for e in ends if np.isfinite(e)]) > 0.5
+    )  # there are several maxima to choose from
+    assert "12, of which" in repr(fit)
+
+
+def test_seeds_make_fits_repeatable(old_faithful: Floats) -> None:
+    a, b, c = (
+        gmm.fit(old_faithful, 3, start="random", max_iter=3, random_state=s) for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(a.mixture.means, b.mixture.means)
+    assert (a.mixture.means != c.mixture.means).any()
+
+
+def test_collapsed_runs_are_discarded_and_counted() -> None:
+    X = gmm.datasets.acidity().X
+    fit = gmm.fit(X, 4, start="random", n_starts=20, random_state=0)
+    reasons = [run.reason for run in fit.starts]
+    assert reasons.count("singular") >= 1
+    assert fit.reason == "converged"
+    assert np.isfinite(fit.log_likelihood)
+
+
+def test_a_bound_on_the_number_of_rows_is_the_number_of_components() -> None:
+    """n = K rows: every component would sit on one row."""
+    X = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(gmm.SingularCovarianceError):
+        gmm.fit(X, 3, random_state=0)
+    fit = gmm.fit(X, 3, ridge=0.1, random_state=0)
+    assert np.isfinite(fit.log_likelihood)
+
+
+# ---------------------------------------------------------------- the result
+
+
+def test_the_repr_can_be_read(old_faithful: Floats) -> None:
+    fit = gmm.fit(old_faithful, 2, random_state=0)
+    text = repr(fit)
+    for part in ("VVV, 2 components", "272 rows", "-1130.2640", "2322.192 with 11", "converged"):
+        assert part in text
+    html = fit._repr_html_()
+    assert html.startswith("<table>")
+    assert "-1130.2640" in html
+    short = gmm.fit(old_faithful, 2, max_iter=2, random_state=0)
+    assert "stopped at max_iter, not converged" in repr(short)
+    assert fit.aic == pytest.approx(-2 * fit.log_likelihood + 22)

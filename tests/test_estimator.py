@@ -1,0 +1,189 @@
+"""The scikit-learn interface, beside scikit-learn's own class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import random_mixture
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.mixture import GaussianMixture as Peer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from gmm import ConvergenceWarning, GaussianMixture, SingularCovarianceError, datasets
+
+Floats = NDArray[np.float64]
+KINDS = ("full", "tied", "diag", "spherical")
+
+
+def same_start(X: Floats, kind: str) -> dict[str, Any]:
+    """Initial parameters for both classes."""
+    family = {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}[kind]
+    mixture = random_mixture(family, 3, X.shape[1], seed=5)
+    means = X[[3, 50, 120]]
+    scale = X.var(axis=0).mean()
+    inverse = np.linalg.inv if kind in ("full", "tied") else np.reciprocal
+    return {
+        "weights_init": mixture.weights,
+        "means_init": means,
+        "precisions_init": inverse(scale * mixture.stored),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_is_scikit_learns_to_the_attributes(kind: str) -> None:
+    X = datasets.iris().X
+    arguments: dict[str, Any] = {
+        "n_components": 3,
+        "covariance_type": kind,
+        "tol": 1e-5,
+        "max_iter": 500,
+        **same_start(X, kind),
+    }
+    ours, theirs = GaussianMixture(**arguments).fit(X), Peer(**arguments).fit(X)
+    assert (ours.n_iter_, ours.converged_) == (theirs.n_iter_, theirs.converged_)
+    names = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_",
+             "lower_bound_", "lower_bounds_", "n_features_in_")  # fmt: skip
+    for name in names:
+        np.testing.assert_allclose(
+            getattr(ours, name), getattr(theirs, name), rtol=1e-7, atol=1e-10, err_msg=name
+        )
+    Z = X[::7] + 0.1
+    for method in ("predict", "predict_proba", "score_samples", "score", "aic", "bic"):
+        np.testing.assert_allclose(
+            getattr(ours, method)(Z), getattr(theirs, method)(Z), rtol=1e-7, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
+def test_every_start_ends_in_a_fit(init: str) -> None:
+    X = datasets.old_faithful().X
+    model = GaussianMixture(2, init_params=init, n_init=3, max_iter=500, random_state=0)
+    labels = model.fit_predict(X)
+    assert model.lower_bound_ * len(X) > -1300
+    np.testing.assert_array_equal(labels, model.predict(X))
+
+
+def test_given_means_replace_those_of_the_start() -> None:
+    X = datasets.old_faithful().X
+    means = np.array([[2.0, 55.0], [4.3, 80.0]])
+    model = GaussianMixture(2, means_init=means, random_state=0)
+    start = model._start(__import__("gmm").rows.as_rows(X), "VVV", np.random.default_rng(0))
+    np.testing.assert_array_equal(start.means, means)
+
+
+def test_float32_data_give_float32_parameters() -> None:
+    X = datasets.iris().X.astype(np.float32)
+    model = GaussianMixture(3, random_state=0).fit(X)
+    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+        assert getattr(model, name).dtype == np.float32
+    assert model.fit(X.astype(np.float64)).means_.dtype == np.float64
+
+
+def test_sample_weight_means_repetition() -> None:
+    X = datasets.iris().X
+    weights = np.arange(150) % 3
+    start = same_start(X, "full")
+    a = GaussianMixture(3, **start).fit(X, sample_weight=weights)
+    b = GaussianMixture(3, **start).fit(np.repeat(X, weights, axis=0))
+    np.testing.assert_allclose(a.means_, b.means_, rtol=1e-9)
+    assert a.lower_bound_ == pytest.approx(b.lower_bound_, rel=1e-10)
+
+
+def test_a_warm_start_goes_on_where_the_last_fit_ended() -> None:
+    X = datasets.old_faithful().X
+    model = GaussianMixture(3, max_iter=5, warm_start=True, tol=0, random_state=0)
+    bounds = []
+    for _ in range(3):
+        with pytest.warns(ConvergenceWarning, match="Best performing initialization did not"):
+            model.fit(X)
+        bounds.append(model.lower_bound_)
+    assert bounds[0] < bounds[1] < bounds[2]
+
+
+def test_parameters_can_be_read_set_and_cloned() -> None:
+    model = GaussianMixture(3, covariance_type="diag", tol=1e-4)
+    assert Peer().get_params() == GaussianMixture().get_params()
+    assert clone(model).get_params() == model.get_params()
+    assert model.set_params(n_components=5) is model
+    assert repr(model) == "GaussianMixture(n_components=5, covariance_type='diag', tol=0.0001)"
+    with pytest.raises(ValueError, match="Invalid parameter 'k' for estimator"):
+        model.set_params(k=1)
+
+
+def test_works_in_a_pipeline() -> None:
+    X = datasets.old_faithful().X
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(2, random_state=0))
+    assert sorted(np.bincount(pipeline.fit_predict(X))) == [97, 175]
+
+
+def test_samples_are_ordered_by_component() -> None:
+    model = GaussianMixture(2, random_state=0).fit(datasets.old_faithful().X)
+    X, labels = model.sample(100)
+    assert X.shape == (100, 2)
+    assert (np.diff(labels) >= 0).all()
+    with pytest.raises(ValueError, match="Invalid value for 'n_samples': 0"):
+        model.sample(0)
+
+
+def test_progress_is_printed_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    X = datasets.iris().X
+    GaussianMixture(3, verbose=2, verbose_interval=5, tol=1e-6, random_state=0).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Initialization 0"
+    assert lines[1].startswith("  Iteration 5: log-likelihood -")
+    assert lines[-1].startswith("Initialization converged.")
+
+
+def test_zero_iterations_keep_the_start() -> None:
+    X = datasets.iris().X
+    start = same_start(X, "full")
+    model = GaussianMixture(3, max_iter=0, **start).fit(X)
+    np.testing.assert_array_equal(model.means_, start["means_init"])
+    assert model.n_iter_ == 0
+
+
+def test_an_unfitted_model_says_so() -> None:
+    with pytest.raises(AttributeError, match="This GaussianMixture instance is not fitted yet"):
+        GaussianMixture().predict([[0.0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_components": 200}, "Expected n_samples >= n_components but got n_components = 200"),
+        ({"covariance_type": "round"}, "covariance_type: expected one of 'full'"),
+        ({"init_params": "best"}, "init_params: expected one of 'kmeans'"),
+        ({"n_init": 0}, "n_init: expected an integer of at least 1"),
+        ({"tol": -1.0}, "tol: expected a finite number"),
+        ({"reg_covar": -1.0}, "reg_covar: expected a finite number"),
+        ({"weights_init": [0.5]}, "weights_init: expected|means: expected"),
+        ({"weights_init": [0.9, 0.9]}, "weights_init: expected non-negative numbers"),
+        ({"means_init": [[0.0] * 3] * 2}, "covariances: expected shape"),
+        ({"precisions_init": np.eye(4)}, "'full precision' should have the shape"),
+        ({"precisions_init": [-np.eye(4)] * 2}, "should be symmetric, positive-definite"),
+        (
+            {"precisions_init": -np.ones((2, 4)), "covariance_type": "diag"},
+            "'diag precision' should be positive",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    model = GaussianMixture(**{"n_components": 2, **arguments})
+    with pytest.raises(ValueError, match=message):
+        model.fit(datasets.iris().X)
+
+
+def test_another_number_of_features_is_refused() -> None:
+    model = GaussianMixture(random_state=0).fit(datasets.iris().X)
+    with pytest.raises(ValueError, match="X has 3 features, but GaussianMixture is expecting 4"):
+        model.predict(np.zeros((2, 3)))
+
+
+def test_a_collapse_is_named() -> None:
+    X = np.ones((10, 2))
+    with pytest.raises(SingularCovarianceError, match="some components have ill-defined empirical"):
+        GaussianMixture(2, reg_covar=0.0, random_state=0).fit(X)
