@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BEFORE, AFTER = "<!--formula-->", "<!--/formula-->"
 SHORT = 32  # characters of TeX; a shorter formula is not broken at the end of a line
+VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.math_block)
 NUMBERED = ("align", "alignat", "equation", "gather")
 
 PROGRAM = """
@@ -150,6 +151,16 @@ class Renderer:
         raise nodes.SkipNode
 
 
+def find_stray_dollars(app: Sphinx, document: nodes.document) -> None:
+    """Warn of a dollar sign in the text: Markdown has not seen a formula where one was meant."""
+    for element in document.findall(nodes.TextElement):
+        if isinstance(element, VERBATIM):
+            continue
+        if any(isinstance(child, nodes.Text) and "$" in child for child in element.children):
+            message = "stray $ in the text (a displayed formula needs an empty line before it)"
+            log.warning(message, location=element, type="katex", subtype="dollar")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the renderer ``katex``."""
     renderer = Renderer()
@@ -160,5 +171,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         block_renderers=(renderer.visit_block, None),
     )
     app.connect("builder-inited", renderer.start)
+    app.connect("doctree-read", find_stray_dollars)
     app.connect("build-finished", renderer.stop, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

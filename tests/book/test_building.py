@@ -60,6 +60,7 @@ BREAKS = {
     "equation": ("See {eq}`eq-nowhere`.", "eq-nowhere"),
     "theorem": ("See {prf:ref}`thm-nowhere`.", "thm-nowhere"),
     "citation": ("{cite}`nobody1900`", "nobody1900"),
+    "dollar": ("Then\n$$\nx\n$$\nfollows.", "stray $"),
     "TeX": (r"$\frac{1}$", "KaTeX"),
     "glue": ("{glue:text}`nothing`", "nothing"),
     "alt text": ("![](../../picture.png)", "picture.png"),

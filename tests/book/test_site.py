@@ -29,9 +29,11 @@ PASS_OVER = """async () => {
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
   await document.fonts.ready;
-  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  scrollTo(0, document.body.scrollHeight);
-  await new Promise((done) => setTimeout(done, 100));
+  const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20)));
+  for (let y = 0; y < document.body.scrollHeight; y += 2 * innerHeight) {
+    scrollTo(0, y);
+    await frame();
+  }
   scrollTo(0, 0);
 }"""
 
