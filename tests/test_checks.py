@@ -191,12 +191,13 @@ def test_layout_and_read_only_arrays_make_no_difference(order: Any) -> None:
 
 def test_indices_are_checked() -> None:
     mixture = gmm.Mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
-    for indices, error in [
+    refused: list[tuple[Any, type[Exception]]] = [
         (2, ValueError),
         ([0, 0], ValueError),
         ([], TypeError),
         (0.5, TypeError),
-    ]:
+    ]
+    for indices, error in refused:
         with pytest.raises(error, match="indices: expected"):
             mixture.marginal(indices)
     with pytest.raises(ValueError, match="indices: expected fewer than all 2"):

@@ -44,7 +44,7 @@ def contrast(a: str, b: str) -> float:
 def test_ellipses_lie_at_two_sigma(family: str) -> None:
     mixture = random_mixture(family, 3, 2, seed=0)
     ax = plots.ellipses(mixture)
-    curves = [line for line in ax.lines if len(np.asarray(line.get_xdata())) > 10]
+    curves = [line for line in ax.lines if np.size(line.get_xdata()) > 10]
     assert len(curves) == 3
     for k, line in enumerate(curves):
         points = np.column_stack(line.get_data())
@@ -74,7 +74,7 @@ def test_snapshots_show_the_kept_iterations(old_faithful: Floats) -> None:
     panels = plots.snapshots(fit, old_faithful)
     assert [ax.get_title() for ax in panels] == [f"iteration {i}" for i in (0, 5, 10, 12)]
     assert len(panels[0].figure.axes) == 4
-    assert len(plots.snapshots(fit, old_faithful, [0, 12], n_columns=1)) == 2
+    assert plots.snapshots(fit, old_faithful, [0, 12], n_columns=1).size == 2
     with pytest.raises(ValueError, match=r"iterations: expected some that the fit kept \(\[0, 5"):
         plots.snapshots(fit, old_faithful, [0, 1])
     bare = gmm.fit(old_faithful, 2, random_state=0)
@@ -138,7 +138,7 @@ def test_bad_arguments_are_refused(old_faithful: Floats) -> None:
     with pytest.raises(ValueError, match="mixture: expected 1 or 2 features, got 3"):
         plots.density(cube)
     with pytest.raises(ValueError, match="features: expected two positions, got 3"):
-        plots.ellipses(cube, features=(0, 1, 2))
+        plots.ellipses(cube, features=(0, 1, 2))  # type: ignore[arg-type]  # the error is what is tested
     with pytest.raises(ValueError, match="X: expected 3 features, got 2"):
         plots.responsibilities(old_faithful, cube)
 
