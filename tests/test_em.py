@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import sympy
 from conftest import FAMILIES, random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning as PeerWarning
 from sklearn.mixture import GaussianMixture as Peer
 
 import gmm
+from gmm.checks import FloatArray
 from gmm.em import STOPPING_RULES
 from gmm.families import FAMILIES as KINDS
 from gmm.initial import starting_mixture
@@ -427,3 +430,222 @@ def test_the_repr_can_be_read(old_faithful: Floats) -> None:
     short = gmm.fit(old_faithful, 2, max_iter=2, random_state=0)
     assert "stopped at max_iter, not converged" in repr(short)
     assert fit.aic == pytest.approx(-2 * fit.log_likelihood + 22)
+
+
+# ---------------------------------------------------------------- the theory of the chapter
+
+
+START = np.array([[3.4, 68.0], [3.5, 74.0]])
+
+
+def _faithful() -> FloatArray:
+    return gmm.datasets.old_faithful().X
+
+
+@pytest.mark.derives("thm-em-well-defined")
+@pytest.mark.parametrize("family", ["VVV", "EEE", "VVI", "VII"])
+def test_every_iterate_is_sound_higher_and_has_the_moments_of_the_data(family: str) -> None:
+    X = _faithful()
+    w = np.random.default_rng(0).uniform(0.2, 2, size=len(X))
+    fit = gmm.fit(
+        X,
+        3,
+        family,
+        start="random",
+        random_state=0,
+        sample_weight=w,
+        keep="all",
+        tol=0,
+        max_iter=40,
+    )
+    data = np.cov(X.T, aweights=w, ddof=0)
+    mean = np.average(X, axis=0, weights=w)
+    for t in range(1, 41):
+        mixture = fit.trace.mixtures[t]
+        assert mixture.weights.min() > 0
+        assert np.linalg.eigvalsh(mixture.covariances).min() > 0
+        np.testing.assert_allclose(mixture.mean, mean, rtol=1e-11)
+        ours = mixture.covariance
+        if family in ("VVV", "EEE"):
+            np.testing.assert_allclose(ours, data, rtol=1e-9)
+        elif family == "VVI":
+            np.testing.assert_allclose(np.diag(ours), np.diag(data), rtol=1e-9)
+        else:
+            assert np.trace(ours) == pytest.approx(np.trace(data), rel=1e-9)
+    # strict ascent, as long as the gains are above the rounding of numbers of the order of 1e3
+    gains = np.diff(fit.trace.log_likelihood)
+    assert gains.min() > -1e-10
+    assert (gains[:5] > 1e-6).all()
+
+
+@pytest.mark.derives("thm-affine-equivariance")
+@pytest.mark.parametrize(
+    ("family", "matrix"),
+    [
+        ("VVV", [[2.0, 0.3], [-1.0, 0.5]]),
+        ("EEE", [[2.0, 0.3], [-1.0, 0.5]]),
+        ("VVI", [[2.0, 0.0], [0.0, -0.1]]),
+        ("VII", [[1.8, -2.4], [2.4, 1.8]]),
+    ],
+)
+def test_em_commutes_with_the_affine_maps_of_its_family(
+    family: str, matrix: list[list[float]]
+) -> None:
+    X, A, b = _faithful(), np.array(matrix), np.array([7.0, -3.0])
+    begin = gmm.initial.starting_mixture(X, 2, family, START)
+    there = gmm.Mixture(begin.weights, begin.means @ A.T + b, A @ begin.covariances @ A.T, family)
+    one = gmm.fit(X, 2, family, start=begin, tol=0, max_iter=12)
+    two = gmm.fit(X @ A.T + b, 2, family, start=there, tol=0, max_iter=12)
+    np.testing.assert_allclose(two.mixture.means, one.mixture.means @ A.T + b, rtol=1e-8)
+    np.testing.assert_allclose(
+        two.mixture.covariances, A @ one.mixture.covariances @ A.T, rtol=1e-6, atol=1e-8
+    )
+    shift = len(X) * np.log(abs(np.linalg.det(A)))
+    np.testing.assert_allclose(
+        two.trace.log_likelihood, one.trace.log_likelihood - shift, rtol=1e-10
+    )
+
+
+def test_a_shear_takes_the_diagonal_family_elsewhere() -> None:
+    # the assumption on the matrix is needed
+    X, A = _faithful(), np.array([[1.0, 0.2], [0.0, 1.0]])
+    one = gmm.fit(X, 2, "VVI", start=START, tol=0, max_iter=12)
+    two = gmm.fit(X @ A.T, 2, "VVI", start=START @ A.T, tol=0, max_iter=12)
+    assert np.abs(two.mixture.means - one.mixture.means @ A.T).max() > 1e-2
+
+
+def _stops(log_likelihoods: FloatArray, total: float, stop: str, tol: float) -> int:
+    """The first iteration at which the rule holds, from its definition."""
+    for t in range(1, len(log_likelihoods)):
+        now, gain = log_likelihoods[t], log_likelihoods[t] - log_likelihoods[t - 1]
+        if stop == "absolute" and abs(gain) < tol:
+            return t
+        if stop == "mean" and abs(gain) < tol * total:
+            return t
+        if stop == "relative" and abs(gain) < tol * abs(now):
+            return t
+        if stop == "aitken" and t >= 2:
+            c = gain / (log_likelihoods[t - 1] - log_likelihoods[t - 2])
+            if 0 <= c < 1 and c / (1 - c) * gain < tol:
+                return t
+    raise AssertionError("the rule never held")
+
+
+@pytest.mark.derives("eq-stop-absolute", "eq-stop-mean", "eq-stop-relative", "eq-aitken")
+@pytest.mark.parametrize(
+    ("stop", "tol"), [("absolute", 1e-4), ("mean", 1e-4), ("relative", 1e-6), ("aitken", 1e-3)]
+)
+def test_each_rule_stops_where_its_formula_says(stop: str, tol: float) -> None:
+    X = _faithful()
+    long = gmm.fit(X, 2, start=START, tol=0, max_iter=40)
+    fit = gmm.fit(X, 2, start=START, tol=tol, stop=stop)
+    assert fit.reason == "converged"
+    assert fit.n_iter == _stops(long.trace.log_likelihood, len(X), stop, tol)
+
+
+@pytest.mark.derives("prop-stopping-rules")
+def test_units_move_only_the_relative_rule_and_weights_only_the_absolute_one() -> None:
+    X = _faithful()
+    long = gmm.fit(X, 2, start=START, tol=0, max_iter=40)
+    unit = np.exp(-long.log_likelihood / (2 * len(X)))  # the log-likelihood becomes zero
+    changed = {}
+    for stop, tol in (("absolute", 1e-4), ("mean", 1e-6), ("relative", 1e-6)):
+        plain = gmm.fit(X, 2, start=START, tol=tol, stop=stop)
+        units = gmm.fit(X / unit, 2, start=START / unit, tol=tol, stop=stop)
+        heavy = gmm.fit(
+            X, 2, start=START, tol=tol, stop=stop, sample_weight=np.full(len(X), 1000.0)
+        )
+        np.testing.assert_allclose(
+            heavy.trace.log_likelihood[:10], 1000 * plain.trace.log_likelihood[:10], rtol=1e-10
+        )
+        changed[stop] = (units.n_iter != plain.n_iter, heavy.n_iter != plain.n_iter)
+    assert changed == {"absolute": (False, True), "mean": (False, False), "relative": (True, False)}
+
+
+@pytest.mark.derives("thm-aitken")
+def test_aitken_is_exact_for_one_mode_symbolically() -> None:
+    limit, g, rho, t = sympy.symbols("limit g rho t", positive=True)
+
+    def log_likelihood(s: sympy.Expr) -> sympy.Expr:
+        return limit - g * rho**s
+
+    gains = [log_likelihood(t - j) - log_likelihood(t - j - 1) for j in (0, 1)]
+    c = sympy.simplify(gains[0] / gains[1])
+    assert sympy.simplify(c - rho) == 0
+    assert sympy.simplify(c / (1 - c) * gains[0] - g * rho**t) == 0
+
+
+@pytest.mark.derives("thm-aitken")
+def test_aitken_is_right_in_the_limit_and_hopeful_before_for_two_modes() -> None:
+    t = np.arange(0, 60)
+    remaining = 0.9**t + 5 * 0.3**t
+    gains = remaining[:-1] - remaining[1:]  # gains[s] is that of iteration s + 1
+    c = gains[1:] / gains[:-1]
+    ratio = c / (1 - c) * gains[1:] / remaining[2:]
+    assert (ratio < 1 + 1e-12).all()  # too hopeful, up to rounding
+    assert ratio[0] < 0.8
+    # the second mode fades like (1/3)^t: nothing of it is left after 58 iterations but rounding
+    assert ratio[-1] == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.derives("thm-aitken")
+def test_aitken_predicts_the_end_of_a_real_run() -> None:
+    long = gmm.fit(_faithful(), 3, start="random", random_state=3, tol=0, max_iter=450)
+    ell = long.trace.log_likelihood
+    gains = np.diff(ell)
+    for t in (70, 100):
+        c = gains[t - 1] / gains[t - 2]
+        # the ratio of gains has converged to about one per cent there
+        assert c / (1 - c) * gains[t - 1] == pytest.approx(ell[-1] - ell[t], rel=0.03)
+
+
+def _multinomial_step(p: Fraction) -> Fraction:
+    """An E-step and an M-step, each by its definition."""
+    expected = 125 * (p / 4) / (Fraction(1, 2) + p / 4)
+    return (expected + 34) / (expected + 34 + 18 + 20)
+
+
+@pytest.mark.derives("thm-multinomial")
+def test_the_table_of_1977() -> None:
+    printed = [0.5, 0.608247423, 0.624321051, 0.626488879, 0.626777323]
+    printed += [0.626815632, 0.626820719, 0.626821395, 0.626821484]
+    p, exact = Fraction(1, 2), []
+    for _ in printed:
+        exact.append(p)
+        p = _multinomial_step(p)
+    units = [round(p * 10**9) - round(v * 10**9) for p, v in zip(printed, exact, strict=True)]
+    # in exact arithmetic; three of the printed values are one unit of the ninth digit too large
+    assert units == [0, 0, 1, 0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.derives("thm-multinomial")
+def test_limit_and_rate_of_1977() -> None:
+    p, y1, y4, m = sympy.symbols("p y1 y4 m", positive=True)
+    x = y1 * p / (2 + p)
+    step = (x + y4) / (x + m)
+    quadratic = (y1 + m) * p**2 + (2 * m - y1 - y4) * p - 2 * y4
+    # step(p) = p is the quadratic, up to a positive factor
+    assert sympy.simplify((step - p) * (x + m) * (2 + p) + quadratic) == 0
+    counts = {y1: 125, y4: 34, m: 72}
+    limit = (15 + sympy.sqrt(53809)) / 394
+    assert sympy.expand(quadratic.subs(counts).subs(p, limit)) == 0
+    rate = sympy.diff(step, p).subs(counts).subs(p, limit)
+    formula = (2 * y1 * (m - y4) / ((2 + p) ** 2 * (x + m) ** 2)).subs(counts).subs(p, limit)
+    assert abs((rate - formula).evalf(30)) < sympy.Float("1e-25")
+    assert float(rate) == pytest.approx(0.132778, abs=1e-6)
+    score = 125 / (2 + p) - 38 / (1 - p) + 34 / p
+    assert abs(score.subs(p, limit).evalf(30)) < sympy.Float("1e-25")
+
+
+@pytest.mark.derives("thm-multinomial")
+@pytest.mark.parametrize("start", ["0", "1/100", "1"])
+def test_every_start_climbs_or_falls_to_the_same_limit(start: str) -> None:
+    limit = (15 + 53809**0.5) / 394
+    p, steps = Fraction(start), []
+    for _ in range(8):
+        following = _multinomial_step(p)
+        steps.append(following - p)
+        p = following
+    assert all(s > 0 for s in steps) or all(s < 0 for s in steps)
+    # eight iterations at the rate 0.133, from a distance below one: below 1e-6
+    assert float(p) == pytest.approx(limit, abs=1e-6)

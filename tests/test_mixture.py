@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
+import sympy as sp
 from conftest import random_mixture
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import integrate, optimize, stats
 
 import gmm
 from gmm.mixture import Mixture, log_sum_exp
@@ -309,3 +314,241 @@ def test_a_newer_file_and_one_with_bad_parameters_are_refused(tmp_path: Path) ->
     write(path, {**fields, "version": np.array(1)})
     with pytest.raises(gmm.FileFormatError, match="positive definite"):
         Mixture.load(path)
+
+
+# ---------------------------------------------------------------- the theory of the chapter
+
+
+FloatArray = NDArray[np.float64]
+
+
+def scipy_density(mixture: gmm.Mixture, x: FloatArray) -> FloatArray:
+    parts = zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+    total: FloatArray = np.sum([w * stats.multivariate_normal(m, c).pdf(x) for w, m, c in parts], 0)
+    return total
+
+
+@pytest.mark.derives("eq-mixture-density")
+def test_density_is_the_weighted_sum_of_the_component_densities() -> None:
+    mixture = random_mixture("VVV", 3, 3, 0)
+    x = np.random.default_rng(1).normal(size=(20, 3)) * 3
+    np.testing.assert_allclose(
+        np.exp(mixture.log_density(x)), scipy_density(mixture, x), rtol=1e-10
+    )
+
+
+@pytest.mark.derives("eq-latent", "eq-posterior-label")
+def test_sampled_labels_follow_the_weights_and_bayes_rule_finds_them() -> None:
+    mixture = gmm.Mixture([0.6, 0.4], [[0.0], [1.5]], [[[1.0]], [[0.5]]])
+    X, labels = mixture.sample(40_000, random_state=2)
+    # five standard errors of a frequency, at most 0.5 / sqrt(n)
+    assert abs((labels == 0).mean() - 0.6) < 5 * 0.5 / math.sqrt(40_000)
+    posterior = mixture.responsibilities(X)[:, 0]
+    for low in (0.0, 0.25, 0.5, 0.75):  # calibration: among rows with posterior r, a share r
+        chosen = (posterior >= low) & (posterior < low + 0.25)
+        error = 0.5 / math.sqrt(chosen.sum())
+        assert abs((labels[chosen] == 0).mean() - posterior[chosen].mean()) < 5 * error
+
+
+@pytest.mark.derives("thm-mixture-moments", "eq-mixture-mean", "eq-mixture-covariance")
+def test_moments_by_integration_over_the_plane() -> None:
+    mixture = random_mixture("VVV", 3, 2, 3)
+    # A Riemann sum of a smooth, rapidly decaying function is exact to rounding.
+    grid = np.arange(-24.0, 24.0, 0.1)
+    points = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+    mass = scipy_density(mixture, points) * 0.1**2
+    assert mass.sum() == pytest.approx(1.0, abs=1e-9)
+    mean = mass @ points
+    covariance = (mass[:, None] * (points - mean)).T @ (points - mean)
+    np.testing.assert_allclose(mixture.mean, mean, atol=1e-7)
+    np.testing.assert_allclose(mixture.covariance, covariance, atol=1e-6)
+
+
+@pytest.mark.derives("thm-mixture-moments", "eq-mixture-mgf")
+def test_moment_generating_function_has_the_moments_as_derivatives() -> None:
+    t = sp.symbols("t")
+    weights, means, variances = (
+        [sp.Rational(1, 4), sp.Rational(3, 4)],
+        [-1, 2],
+        [sp.Rational(1, 2), 3],
+    )
+    parts = zip(weights, means, variances, strict=True)
+    mgf = sum(w * sp.exp(t * m + t**2 * v / 2) for w, m, v in parts)
+    mixture = gmm.Mixture([0.25, 0.75], [[-1.0], [2.0]], [[[0.5]], [[3.0]]])
+    first, second = (sp.diff(mgf, t, order).subs(t, 0) for order in (1, 2))
+    assert mixture.mean[0] == pytest.approx(float(first), rel=1e-14)
+    assert mixture.covariance[0, 0] == pytest.approx(float(second - first**2), rel=1e-14)
+
+
+@pytest.mark.derives("thm-mixture-marginal")
+def test_marginal_density_is_the_integral_of_the_joint_density() -> None:
+    mixture = random_mixture("VVV", 2, 2, 4)
+    for value in (-1.0, 0.5):
+        integral, error = integrate.quad(
+            lambda y, v=value: float(scipy_density(mixture, np.array([v, y]))), -40, 40, limit=400
+        )
+        marginal = float(np.exp(mixture.marginal([0]).log_density([[value]])[0]))
+        assert marginal == pytest.approx(integral, abs=1e-9 + error)
+
+
+@pytest.mark.derives("thm-mixture-marginal")
+def test_a_projection_of_draws_follows_the_projected_mixture() -> None:
+    mixture, a = random_mixture("VVV", 3, 3, 5), np.array([1.0, -0.5, 2.0])
+    X, _ = mixture.sample(5_000, random_state=6)
+    deviations = np.sqrt(np.einsum("i,kij,j->k", a, mixture.covariances, a))
+
+    def distribution(values: Any) -> Any:
+        scores = (np.asarray(values)[:, None] - mixture.means @ a) / deviations
+        result: FloatArray = stats.norm.cdf(scores) @ mixture.weights
+        return result
+
+    assert stats.kstest(X @ a, distribution).pvalue > 1e-3
+
+
+@pytest.mark.derives("thm-mixture-conditional", "eq-mixture-conditional", "eq-conditional-weights")
+def test_joint_density_is_conditional_times_marginal() -> None:
+    mixture = random_mixture("VVV", 4, 4, 7)
+    rng = np.random.default_rng(8)
+    known, free = [2, 0], [1, 3]
+    for _ in range(5):
+        x = rng.normal(size=4)
+        conditional = mixture.conditional(known, x[known])
+        parts = (
+            conditional.log_density(x[free][None, :])[0]
+            + mixture.marginal(known).log_density(x[known][None, :])[0]
+        )
+        assert mixture.log_density(x[None, :])[0] == pytest.approx(parts, rel=1e-11)
+        densities = np.array(
+            [
+                stats.multivariate_normal(m[known], c[np.ix_(known, known)]).pdf(x[known])
+                for m, c in zip(mixture.means, mixture.covariances, strict=True)
+            ]
+        )
+        joint = mixture.weights * densities
+        np.testing.assert_allclose(conditional.weights, joint / joint.sum(), rtol=1e-9)
+
+
+@pytest.mark.derives("prop-bimodal")
+def test_two_equal_components_have_two_modes_beyond_two_deviations() -> None:
+    x = np.linspace(-4, 4, 80_001)
+    for gap in (0.5, 1.9, 1.99, 2.01, 2.1, 4.0):
+        log_density = np.logaddexp(-0.5 * (x - gap / 2) ** 2, -0.5 * (x + gap / 2) ** 2)
+        modes = (np.diff(np.sign(np.diff(log_density))) < 0).sum()
+        assert modes == (2 if gap > 2 else 1)
+
+
+def stationary_points(mixture: gmm.Mixture, starts: FloatArray) -> FloatArray:
+    def gradient(x: FloatArray) -> FloatArray:
+        r = mixture.responsibilities(x[None, :])[0]
+        precisions = np.linalg.inv(mixture.covariances)
+        result: FloatArray = -np.einsum("k,kij,kj->i", r, precisions, x - mixture.means)
+        return result
+
+    found = [optimize.root(gradient, start, tol=1e-13) for start in starts]
+    return np.array([f.x for f in found if f.success and np.abs(gradient(f.x)).max() < 1e-10])
+
+
+@pytest.mark.derives("prop-ridgeline", "eq-ridgeline")
+def test_stationary_points_satisfy_the_ridge_equation() -> None:
+    mixture = random_mixture("VVV", 3, 2, 9)
+    points = stationary_points(mixture, np.random.default_rng(10).normal(size=(30, 2)) * 3)
+    assert len(points) >= 3
+    for x in points:
+        r = mixture.responsibilities(x[None, :])[0]
+        precisions = np.linalg.inv(mixture.covariances)
+        compromise = np.linalg.solve(
+            np.einsum("k,kij->ij", r, precisions),
+            np.einsum("k,kij,kj->i", r, precisions, mixture.means),
+        )
+        np.testing.assert_allclose(compromise, x, atol=1e-7)
+
+
+@pytest.mark.derives("prop-three-modes")
+def test_three_squares_hold_a_maximum_each() -> None:
+    edge = np.linspace(-0.25, 0.25, 2001)
+    side = np.full_like(edge, 0.25)
+    boundary = np.concatenate(
+        [np.column_stack(p) for p in [(edge, side), (edge, -side), (side, edge), (-side, edge)]]
+    )
+    for epsilon in (0.01, 0.001):
+        mixture = gmm.Mixture(
+            [0.5, 0.5], [[0, 0], [1, 1]], [np.diag([1, epsilon]), np.diag([epsilon, 1])]
+        )
+        for centre in ([1.0, 0.0], [0.0, 0.0], [1.0, 1.0]):
+            inside = mixture.log_density([centre])[0]
+            assert inside > mixture.log_density(boundary + centre).max()
+    # the numbers of the proof
+    assert 2 * math.exp(-0.5) > 1.2
+    assert math.exp(-25 / 8) < 0.05
+    assert math.exp(-9 / 32) < 0.76
+    assert math.exp(-225 / 8) < 0.01
+    assert math.exp(-1 / 32) < 0.97
+
+
+@pytest.mark.derives("lem-linear-independence")
+def test_gram_matrix_of_different_normals_is_regular() -> None:
+    # Functions are independent exactly if the determinant of their inner products is positive.
+    pairs = [(0.0, 1.0), (0.0, 2.0), (1.0, 1.0), (-1.0, 0.5)]
+    gram = sp.Matrix(
+        4,
+        4,
+        lambda i, j: (
+            sp.exp(-sp.Rational((pairs[i][0] - pairs[j][0]) ** 2) / (2 * (sum_v(pairs, i, j))))
+            / sp.sqrt(sum_v(pairs, i, j))
+        ),
+    )
+    assert sp.N(gram.det(), 30) > 1e-6
+    repeated = gram.copy()
+    repeated[3, :] = repeated[0, :]
+    assert sp.simplify(repeated.det()) == 0
+
+
+def sum_v(pairs: list[tuple[float, float]], i: int, j: int) -> sp.Rational:
+    return sp.Rational(pairs[i][1] + pairs[j][1])
+
+
+@pytest.mark.derives("lem-linear-independence")
+def test_widest_component_drowns_the_others_far_out() -> None:
+    means, variances = np.array([5.0, -3.0, 0.0]), np.array([1.0, 2.0, 2.0])
+    order = np.lexsort((means, variances))
+    s = 40.0
+    exponents = s * means + s**2 * variances / 2
+    assert np.array_equal(np.argsort(exponents), order)
+    assert exponents[order[-1]] - exponents[order[-2]] > 100
+
+
+@pytest.mark.derives("thm-identifiability")
+def test_density_is_the_same_for_a_reordering_and_for_nothing_else() -> None:
+    mixture = random_mixture("VVV", 3, 2, 11)
+    x = np.random.default_rng(12).normal(size=(200, 2)) * 3
+    for order in itertools.permutations(range(3)):
+        same = mixture.reordered(order).log_density(x)
+        np.testing.assert_allclose(same, mixture.log_density(x), rtol=1e-12)
+    # the derivative of the density in the free parameters has full rank: no direction is silent
+    h = 1e-5
+
+    def density(p: FloatArray) -> FloatArray:
+        weights = np.array([p[0], p[1], 1 - p[0] - p[1]])
+        factors = np.zeros((3, 2, 2))
+        factors[:, [0, 1, 1], [0, 0, 1]] = p[8:].reshape(3, 3)
+        covariances = factors @ np.swapaxes(factors, 1, 2)
+        return np.exp(gmm.Mixture(weights, p[2:8].reshape(3, 2), covariances).log_density(x))
+
+    factors = np.linalg.cholesky(mixture.covariances)[:, [0, 1, 1], [0, 0, 1]]
+    at = np.concatenate([mixture.weights[:2], mixture.means.ravel(), factors.ravel()])
+    jacobian = np.column_stack(
+        [(density(at + h * e) - density(at - h * e)) / (2 * h) for e in np.eye(17)]
+    )
+    jacobian /= np.linalg.norm(jacobian, axis=0)
+    # differences carry an error of about 1e-10; a silent direction would show as such a value
+    assert np.linalg.svd(jacobian, compute_uv=False)[-1] > 1e-5
+
+
+@pytest.mark.derives("thm-identifiability")
+def test_assumptions_of_identifiability_are_needed() -> None:
+    x, unit = np.linspace(-5, 5, 21)[:, None], [[[1.0]], [[1.0]]]
+    first = gmm.Mixture([0.2, 0.8], [[1.0], [1.0]], unit).log_density(x)
+    second = gmm.Mixture([0.7, 0.3], [[1.0], [1.0]], unit).log_density(x)
+    third = gmm.Mixture([1.0, 0.0], [[1.0], [-4.0]], unit).log_density(x)
+    np.testing.assert_allclose(second, first, rtol=1e-14)
+    np.testing.assert_allclose(third, first, rtol=1e-14)

@@ -94,8 +94,9 @@ def test_density_contours_lie_on_levels_of_the_density() -> None:
     levels = 0
     for collection in ax.collections:
         for path in collection.get_paths():
-            if len(path.vertices) > 20:
-                values = mixture.log_density(np.asarray(path.vertices))
+            vertices = np.asarray(path.vertices)
+            if len(vertices) > 20:
+                values = mixture.log_density(vertices)
                 assert np.ptp(values) < 0.15  # the contour is interpolated on a grid
                 levels += 1
     assert levels >= 4
