@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 FORMULA = re.compile(f"{mathematics.BEFORE}(.*?){mathematics.AFTER}", re.DOTALL)
 HEADING = re.compile(r"h[1-6]")
-REPEATED_IDS = ("proof-content", "exercise-content", "solution-content")
+REPEATED_IDS = "#proof-content, #exercise-content, #solution-content, .proof.admonition#proof"
 
 
 def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
@@ -68,9 +68,8 @@ def dropdowns(soup: BeautifulSoup) -> None:
 
 def landmarks(soup: BeautifulSoup) -> None:
     """Take away ids that the extensions repeat, false sections and false roles."""
-    for name in REPEATED_IDS:
-        for section in soup.select(f"#{name}"):
-            del section["id"]
+    for element in soup.select(REPEATED_IDS):
+        del element["id"]
     for section in soup.find_all("section", id=False):
         if not section.find(HEADING, recursive=False):
             section.name = "div"
@@ -112,7 +111,13 @@ def sidenotes(soup: BeautifulSoup) -> None:
 
 
 def tables(soup: BeautifulSoup) -> None:
-    """Put each table into a box that scrolls, and is named by the table's caption."""
+    """Put each table into a box that scrolls, and is named by the table's caption.
+
+    An empty cell among the headings is no heading.
+    """
+    for cell in soup.find_all("th"):
+        if not cell.get_text(strip=True):
+            cell.name = "td"
     for table in soup.find_all("table"):
         box = table.wrap(soup.new_tag("div", attrs={"class": "scroll table-box"}))
         caption = table.find("caption")

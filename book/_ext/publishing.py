@@ -107,6 +107,7 @@ def assemble(app: Sphinx, site: Path) -> None:
     pages = {
         path.relative_to(source): path.read_text(encoding="utf-8")
         for path in sorted(source.rglob("*.html"))
+        if path.relative_to(source).parts[0] != "_static"
     }
     site_files.copy_sources(source / "_sources", pages, site / "_sources")
     shutil.copyfile(source / "objects.inv", site / "objects.inv")
