@@ -38,8 +38,8 @@ PASS_OVER = """async () => {
 }"""
 
 
-# The HTML of a formula is hidden from assistive technology, which reads its MathML. To axe, a heading
-# of a table that is a formula looks empty; test_no_heading_of_a_table_is_empty looks more closely.
+# The HTML of a formula is hidden from assistive technology, which reads its MathML. A heading of a
+# table that is a formula looks empty to axe; test_no_heading_of_a_table_is_empty looks closer.
 RUN_AXE = """axe.run({ exclude: [".katex-html"] }, {
   resultTypes: ["violations"],
   rules: { "empty-table-header": { enabled: false } },
