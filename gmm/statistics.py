@@ -123,7 +123,7 @@ class Statistics:
         return replace(self, centres=centres, first=self.first + moved, second=second)
 
     def scatter(self) -> FloatArray:
-        """Second moments about the components' own means, in the shape of :attr:`second`."""
+        """Second moments about the components' own means, in the shape of ``second``."""
         correction = self.first / np.sqrt(self.counts)[:, None]
         if self.kind == "full":
             return self.second - correction[:, :, None] * correction[:, None, :]
