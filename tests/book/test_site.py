@@ -38,12 +38,16 @@ PASS_OVER = """async () => {
 }"""
 
 
-# The HTML of a formula is hidden from assistive technology, which reads its MathML. A heading of a
-# table that is a formula looks empty to axe; test_no_heading_of_a_table_is_empty looks closer.
-RUN_AXE = """axe.run({ exclude: [".katex-html"] }, {
-  resultTypes: ["violations"],
-  rules: { "empty-table-header": { enabled: false } },
-})"""
+# The HTML of a formula is hidden from assistive technology, which reads its MathML: it is taken away,
+# since it is most of the page. A heading of a table that is a formula looks empty to axe;
+# test_no_heading_of_a_table_is_empty looks closer.
+RUN_AXE = """() => {
+  document.querySelectorAll(".katex-html").forEach((formula) => formula.remove());
+  return axe.run(document, {
+    resultTypes: ["violations"],
+    rules: { "empty-table-header": { enabled: false } },
+  });
+}"""
 
 
 def documents() -> list[str]:
@@ -187,8 +191,9 @@ def test_chapters_can_be_downloaded_as_executed_notebooks(site: Path) -> None:
         notebook = site / "_sources" / f"{document.removeprefix('book/')}.ipynb"
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [cell for cell in cells if cell["cell_type"] == "code"]
-        assert code
-        assert all(cell["execution_count"] for cell in code)
+        outputs = [output for cell in code for output in cell["outputs"]]
+        assert outputs
+        assert not any(output["output_type"] == "error" for output in outputs)
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:
