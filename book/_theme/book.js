@@ -75,11 +75,16 @@
 
   // What overflows can be reached and scrolled by the keyboard. Measured only near the window.
   function wideBoxes() {
-    const boxes = all(".scroll, .highlight > pre");
+    const LINE = "span.math:not(.short)"; // a formula in a line of text, which few screens are too narrow for
+    const boxes = all(`.scroll, .highlight > pre, p ${LINE}, dd ${LINE}, li ${LINE}`);
     const nameOf = (box) =>
       box.matches(".table-box") ? "Wide table" : box.matches("pre") ? "Code" : "Wide formula";
+    const overflows = (box) => {
+      if (!box.matches(`${LINE}:not(.over)`)) return box.scrollWidth > box.clientWidth + 1;
+      return box.getBoundingClientRect().width > box.closest("p, dd, li").clientWidth + 1;
+    };
     const measure = (box) => {
-      const over = box.scrollWidth > box.clientWidth + 1;
+      const over = overflows(box);
       if (over === box.classList.contains("over")) return;
       box.classList.toggle("over", over);
       if (over) {
