@@ -38,8 +38,8 @@ PASS_OVER = """async () => {
 }"""
 
 
-# The HTML of a formula is hidden from assistive technology, which reads its MathML; it is most of the
-# page, so it is taken away. A heading of a table that is a formula looks empty to axe, but
+# The HTML of a formula is hidden from assistive technology, which reads its MathML; it is most of
+# the page, so it is taken away. A heading of a table that is a formula looks empty to axe, but
 # test_no_heading_of_a_table_is_empty looks closer.
 RUN_AXE = """() => {
   document.querySelectorAll(".katex-html").forEach((formula) => formula.remove());
