@@ -23,10 +23,10 @@ def copy_sources(source: Path, pages: Iterable[Path], target: Path) -> None:
             shutil.copyfile(source / path, target / path)
 
 
-def copy_notebooks(executed: Path, docnames: Iterable[str], target: Path) -> None:
-    """Put the executed notebook of each chapter beside its source."""
+def copy_notebooks(source: Path, docnames: Iterable[str], target: Path) -> None:
+    """Put each chapter as a notebook, which a reader can run, beside its source."""
     for docname in docnames:
-        notebook = executed / f"{docname}.ipynb"
+        notebook = source / f"{docname}.ipynb"
         if notebook.exists():
             copy = target / f"{public_name(docname)}.ipynb"
             copy.parent.mkdir(parents=True, exist_ok=True)
