@@ -236,3 +236,31 @@ def test_penalised_likelihood_stays_below_the_bound_of_the_proof() -> None:
         highest = max(highest, mixture.log_likelihood(X, w) - 0.5 * penalty)
         assert highest <= ceiling
     assert highest > ceiling - 100  # it is a bound of the right order, not an empty one
+
+
+@pytest.mark.derives("prop-tied-bounded", "prop-penalised")
+def test_degenerate_covariances_lose_to_ordinary_ones_where_a_maximum_exists() -> None:
+    X, w = data(n=6, seed=2)
+    B, nu = 0.3 * np.eye(2), 0.5
+
+    def penalised(eigenvalues: tuple[float, float]) -> float:
+        first = np.diag(eigenvalues)
+        mixture = gmm.Mixture([0.3, 0.7], [X[0], X.mean(axis=0)], np.array([first, np.eye(2)]))
+        penalty = nu * np.log(eigenvalues).sum() + (0.3 / np.array(eigenvalues)).sum()
+        penalty += np.trace(B)  # of the second component, whose determinant is one
+        return mixture.log_likelihood(X, w) - 0.5 * float(penalty)
+
+    def tied(eigenvalues: tuple[float, float]) -> float:
+        return gmm.Mixture(
+            [0.3, 0.7], [X[0], X.mean(axis=0)], np.diag(eigenvalues), "EEE"
+        ).log_likelihood(X, w)
+
+    for objective in (penalised, tied):
+        ordinary = objective((1.0, 1.0))
+        for other in (1e-4, 1.0, 1e4):
+            for exponent in (6.0, 8.0, 10.0):
+                # the trace term grows like a power, the logarithm of the determinant more slowly
+                assert objective((10.0**-exponent, other)) < ordinary
+        for exponent in (20.0, 40.0, 80.0):  # log terms only: slower, but without end
+            values = [objective((10.0**e, 1.0)) for e in (exponent, 2 * exponent)]
+            assert values[1] < values[0] < ordinary
