@@ -16,6 +16,7 @@ Fit
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from gmm import bound
 from gmm.checks import ConvergenceWarning, FileFormatError, SingularCovarianceError
 from gmm.em import Fit, Progress, Trace, fit
 from gmm.mixture import Mixture
@@ -40,6 +41,7 @@ __all__ = [
     "SingularCovarianceError",
     "Statistics",
     "Trace",
+    "bound",
     "datasets",
     "fit",
     "gmm_em",

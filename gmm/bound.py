@@ -89,7 +89,7 @@ def entropy(responsibilities: ArrayLike, sample_weight: ArrayLike | None = None)
     """
     shares = _shares(responsibilities, sample_weight, None)
     plain = np.asarray(responsibilities, dtype=np.float64)
-    return float(-(shares * np.log(np.where(plain > 0, plain, 1.0))).sum())
+    return float(0.0 - (shares * np.log(np.where(plain > 0, plain, 1.0))).sum())
 
 
 def gap(

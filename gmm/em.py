@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,14 +24,15 @@ from gmm.checks import (
     as_non_negative,
     read_only,
 )
-from gmm.e_step import one_pass
-from gmm.families import parse_family
+from gmm.families import FAMILIES, parse_family
 from gmm.initial import starting_mixture
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.rows import Rows, as_rows
 from gmm.selection import aic, bic
+from gmm.small import PlaneSteps
 from gmm.statistics import Statistics
+from gmm.sweep import Sweep
 
 __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
@@ -269,15 +271,19 @@ def fit(
     rule = _StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )
+    name = parse_family(family)
     problem = _Problem(
         rows,
         as_count(n_components, "n_components"),
-        parse_family(family),
+        name,
         as_non_negative(ridge, "ridge"),
         rule,
         as_count(max_iter, "max_iter", minimum=0),
         _kept_iterations(keep),
         callback,
+        _steps(
+            rows, Sweep(rows, n_components, FAMILIES[name]), name, as_non_negative(ridge, "ridge")
+        ),
     )
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
         raise ValueError(
@@ -329,6 +335,57 @@ def fit(
 # ---------------------------------------------------------------- one run
 
 
+class MixtureSteps:
+    """The two steps of EM on values: a mixture gives statistics, statistics give a mixture.
+
+    Parameters
+    ----------
+    rows : Rows
+    sweep : Sweep
+        The E-step of all rows.
+    family : str
+    ridge : float
+    """
+
+    def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
+        self.sweep = sweep
+        self.family = family
+        self.ridge = ridge
+        self.narrowest = NARROWEST**2 * rows.variances
+
+    def load(self, mixture: Mixture) -> Mixture:
+        """The parameters of a mixture, in the form in which the steps take them."""
+        return mixture
+
+    def mixture(self, parameters: Mixture) -> Mixture:
+        """The mixture that has these parameters."""
+        return parameters
+
+    def expect(self, parameters: Mixture) -> tuple[Statistics, float]:
+        """The E-step of all rows, and the log-likelihood."""
+        statistics = self.sweep(parameters)
+        return statistics, statistics.log_likelihood
+
+    def maximise(self, statistics: Statistics) -> Mixture:
+        """The M-step; a component that has become nothing beside the data is refused."""
+        mixture = m_step(statistics, self.family, self.ridge)
+        collapsed = mixture.variances < self.narrowest
+        if collapsed.any():
+            k = int(np.argmax(collapsed.any(axis=1)))
+            raise SingularCovarianceError(f"component {k} has almost no width")
+        return mixture
+
+    def statistics(self, statistics: Statistics, log_likelihood: float) -> Statistics:
+        """The statistics as one value."""
+        return statistics
+
+
+def _steps(rows: Rows, sweep: Sweep, family: str, ridge: float) -> Any:
+    """The form of the two steps that costs least for rows of this number and width."""
+    small = rows.n_features <= 2 and rows.n_rows <= 8192
+    return (PlaneSteps if small else MixtureSteps)(rows, sweep, family, ridge)
+
+
 @dataclass(frozen=True, eq=False)
 class _Problem:
     rows: Rows
@@ -339,6 +396,7 @@ class _Problem:
     max_iter: int
     kept: _Kept
     callback: Callable[[Progress], object] | None
+    steps: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,71 +406,69 @@ class _Outcome:
     run: Run
 
 
-def _run(problem: _Problem, mixture: Mixture) -> _Outcome:
+def _run(problem: _Problem, start: Mixture) -> _Outcome:
     """EM from one start, until the rule is met or something else ends it."""
+    steps = problem.steps
     began = time.perf_counter()
     log_likelihoods: list[float] = []
     seconds: list[float] = []
     mixtures: dict[int, Mixture] = {}
-    reached = mixture
+    watched = problem.callback is not None or problem.kept.any
+    reached = steps.load(start)
     reason = "max_iter"
 
-    def record(statistics: Statistics) -> bool:
-        """Note the parameters whose pass has just ended; whether the callback wants to stop."""
-        iteration = len(log_likelihoods)
-        log_likelihoods.append(statistics.log_likelihood)
-        seconds.append(time.perf_counter() - began)
+    def shown(statistics: Any) -> bool:
+        """Keep or show the parameters whose pass has just ended; whether to stop here."""
+        iteration = len(log_likelihoods) - 1
+        mixture = steps.mixture(reached) if iteration else start
         if problem.kept(iteration):
-            mixtures[iteration] = reached
+            mixtures[iteration] = mixture
         if problem.callback is None:
             return False
-        progress = Progress(iteration, reached, statistics.log_likelihood, statistics)
-        return problem.callback(progress) is True
+        value = steps.statistics(statistics, log_likelihoods[-1])
+        return problem.callback(Progress(iteration, mixture, log_likelihoods[-1], value)) is True
 
     try:
-        statistics = one_pass(problem.rows, reached)
-        stopped = record(statistics)
+        statistics, log_likelihood = steps.expect(reached)
+        log_likelihoods.append(log_likelihood)
+        seconds.append(time.perf_counter() - began)
+        stopped = watched and shown(statistics)
         for _ in range(problem.max_iter):
             if stopped:
+                reason = "callback"
                 break
-            updated = _updated(statistics, problem)
-            statistics = one_pass(problem.rows, updated)
+            updated = _maximised(steps, statistics)
+            statistics, log_likelihood = steps.expect(updated)
             reached = updated
-            stopped = record(statistics)
+            log_likelihoods.append(log_likelihood)
+            seconds.append(time.perf_counter() - began)
+            stopped = watched and shown(statistics)
             if problem.rule.is_met(log_likelihoods):
                 reason = "converged"
                 break
-        if stopped:
-            reason = "callback"
+        else:
+            reason = "callback" if stopped else reason
     except KeyboardInterrupt:
         if not log_likelihoods:
             raise
         reason = "interrupted"
     n_iter = len(log_likelihoods) - 1
+    mixture = mixtures.get(n_iter) or (steps.mixture(reached) if n_iter else start)
     if problem.kept.last:
-        mixtures[n_iter] = reached
+        mixtures[n_iter] = mixture
     trace = Trace(read_only(np.array(log_likelihoods)), read_only(np.array(seconds)), mixtures)
-    return _Outcome(reached, trace, Run(log_likelihoods[-1], n_iter, reason))
+    return _Outcome(mixture, trace, Run(log_likelihoods[-1], n_iter, reason))
 
 
-def _updated(statistics: Statistics, problem: _Problem) -> Mixture:
-    """The M-step; a component that has become singular, or nothing beside the data, is refused."""
-    advice = (
-        "the likelihood is unbounded there (take fewer components, more starts, a family with "
-        "fewer parameters, or a positive ridge)"
-    )
+def _maximised(steps: Any, statistics: Any) -> Any:
+    """The M-step, with advice for whoever meets a singular covariance."""
     try:
-        mixture = m_step(statistics, problem.family, problem.ridge)
+        return steps.maximise(statistics)
     except SingularCovarianceError as error:
-        raise SingularCovarianceError(f"a component has collapsed: {error}; {advice}") from None
-    variances = np.diagonal(mixture.covariances, axis1=1, axis2=2)  # (K, d)
-    collapsed = (variances < NARROWEST**2 * problem.rows.variances).any(axis=1)
-    if collapsed.any():
-        k = int(np.argmax(collapsed))
         raise SingularCovarianceError(
-            f"a component has collapsed: component {k} has almost no width; {advice}"
-        )
-    return mixture
+            f"a component has collapsed: {error}; the likelihood is unbounded there (take fewer "
+            "components, more starts, a family with fewer parameters, or a positive ridge)"
+        ) from None
 
 
 class _StoppingRule:
@@ -447,6 +503,10 @@ class _Kept:
     def __init__(self, every: int = 0, chosen: Collection[int] = ()) -> None:
         self.every = every
         self.chosen = chosen
+
+    @property
+    def any(self) -> bool:
+        return bool(self.chosen) or self.every > 0
 
     @property
     def last(self) -> bool:

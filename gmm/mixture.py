@@ -200,6 +200,16 @@ class Mixture:
         return read_only(expand(self.stored, self.kind, self.n_components, self.n_features))
 
     @cached_property
+    def variances(self) -> FloatArray:
+        """The variances of the components in each feature, shape ``(K, d)``."""
+        if self.kind == "diag":
+            return self.stored
+        if self.kind == "spherical":
+            return np.broadcast_to(self.stored[:, None], self.means.shape)
+        diagonals = np.diagonal(self.stored, axis1=-2, axis2=-1)
+        return np.broadcast_to(diagonals, self.means.shape)
+
+    @cached_property
     def mean(self) -> FloatArray:
         """The mean of the mixture, shape ``(d,)`` (:eq:`eq-mixture-mean`)."""
         return read_only(self.weights @ self.means)
@@ -525,8 +535,10 @@ def responsibilities(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     responsibilities : array (b, K)
     log_densities : array (b,)
     """
-    log_densities = log_sum_exp(log_joint)
-    return np.exp(log_joint - log_densities[:, None]), log_densities
+    greatest = log_joint.max(axis=-1, keepdims=True)
+    scaled = np.exp(log_joint - greatest)
+    totals = scaled.sum(axis=-1, keepdims=True)
+    return scaled / totals, (np.log(totals) + greatest)[:, 0]
 
 
 _FIELDS = ("format", "version", "family", "weights", "means", "covariances")

@@ -153,7 +153,9 @@ def test_duplicated_points_end_in_a_named_error_or_a_regularised_answer() -> Non
     result = gmm.fit(rows, 2, ridge=1e-2, random_state=0)
     assert result.converged
     np.testing.assert_allclose(result.mixture.means[1], [50.0, 50.0], rtol=1e-9)
-    np.testing.assert_allclose(result.mixture.covariances[1], 1e-2 * np.eye(2), rtol=1e-6)
+    np.testing.assert_allclose(
+        result.mixture.covariances[1], 1e-2 * np.eye(2), rtol=1e-6, atol=1e-11
+    )
 
 
 def test_a_covariance_that_is_not_positive_definite_is_refused_by_component() -> None:

@@ -1,0 +1,283 @@
+"""One pass over all rows: the E-step, block by block, in the form that is fast and exact enough.
+
+A :class:`Sweep` is made once for a fit. Calling it with a mixture gives the expected statistics of
+all rows. It takes the natural-parameter form of :mod:`gmm.natural` where that form's error bound
+allows (:eq:`eq-cancellation`), and centred residuals elsewhere. Rows are dealt with in
+blocks that stay in cache, blocks in groups that threads may share; groups are added in their order,
+so that a result does not depend on the number of threads, to the last bit.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+
+from gmm import threads
+from gmm.checks import FloatArray
+from gmm.e_step import e_step
+from gmm.mixture import Mixture
+from gmm.natural import (
+    TOLERANCE,
+    cancellation,
+    features,
+    natural_parameters,
+    statistics_size,
+    unpacked,
+)
+from gmm.normal import LOG_2PI
+from gmm.rows import Rows
+from gmm.statistics import Statistics
+
+__all__ = ["Sweep"]
+
+LOG_2 = float(np.log(2.0))
+
+#: Multiplications in one matrix product of a block: OpenBLAS does smaller ones without packing.
+PRODUCT = 1_000_000
+#: Rows in a block, at least and at most.
+SHORTEST, LONGEST, LONGEST_SHARED = 64, 8192, 32_768
+#: Responsibilities (rows times components) from which threads pay.
+SHARED = 200_000
+#: Groups of blocks: no more threads than this can be of use.
+GROUPS = 64
+#: Memory for prepared features and for centred rows, in bytes.
+FEATURE_MEMORY, ROW_MEMORY = 12_000_000, 32_000_000
+#: Exponents below this many powers of two are raised to it: smaller powers are slow, and nothing.
+LOWEST = -1000.0
+
+
+class Sweep:
+    """The E-step of all rows as a function of the mixture.
+
+    Parameters
+    ----------
+    rows : Rows
+    n_components : int
+    kind : str
+        full, tied, diag or spherical.
+    """
+
+    def __init__(self, rows: Rows, n_components: int, kind: str) -> None:
+        self.rows = rows
+        self.kind = kind
+        self.centre = rows.mean
+        self.scales = np.sqrt(rows.variances)
+        self.scales[self.scales == 0] = 1.0
+        n, d, k = rows.n_rows, rows.n_features, n_components
+        self.size = statistics_size(kind, d)
+        self.shared = n * k >= SHARED
+        longest = LONGEST_SHARED if self.shared else LONGEST
+        self.parts = _parts(n, min(longest, max(SHORTEST, PRODUCT // (k * self.size))))
+        self.kept_features: dict[int, FloatArray] = {}
+        self.kept_rows: FloatArray | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Look at all rows once: how far they reach, and what of them can be kept."""
+        n, d = self.rows.n_rows, self.rows.n_features
+        keep_features = n * self.size * 8 <= FEATURE_MEMORY
+        if not keep_features and n * d * 8 <= ROW_MEMORY:
+            self.kept_rows = np.empty((d, n))
+        greatest = 0.0
+        total = np.zeros((d, d))
+        for part in self.parts:
+            centred = self.rows.X[part].T - self.centre[:, None]  # (d, b)
+            scaled = centred / self.scales[:, None]
+            greatest = max(greatest, float(np.einsum("ij,ij->j", scaled, scaled).max()))
+            if keep_features:
+                out = np.empty((self.size, centred.shape[1]))
+                self.kept_features[part.start] = features(centred, self.kind, out)
+            elif self.kept_rows is not None:
+                self.kept_rows[:, part] = centred
+            if self.kind == "tied":
+                weights = None if self.rows.weights is None else self.rows.weights[part]
+                total += (centred if weights is None else centred * weights) @ centred.T
+        self.squared_radius = greatest
+        self.total_scatter = total
+
+    def __call__(self, mixture: Mixture) -> Statistics:
+        """Expected statistics of all rows, and their log-likelihood, under a mixture."""
+        error = cancellation(mixture.whiteners, self.kind, self.scales, self.squared_radius)
+        if not error < TOLERANCE:
+            return self._by_residuals(mixture)
+        return self._in_natural_form(mixture)
+
+    # ------------------------------------------------------------------ natural parameters
+
+    def _in_natural_form(self, mixture: Mixture) -> Statistics:
+        theta, shift = natural_parameters(
+            mixture.weights,
+            mixture.means - self.centre,
+            mixture.whiteners,
+            mixture.log_determinants,
+            self.kind,
+        )
+        if self.shared and len(self.parts) > 1:
+            groups = _groups(self.parts)
+            with threads.one_blas_thread():
+                results = threads.run(len(groups), lambda _, g: self._group(groups[g], theta))
+        else:
+            results = [self._group(self.parts, theta)]
+        sums, log_likelihood = results[0]
+        for more_sums, more in results[1:]:
+            sums += more_sums
+            log_likelihood += more
+        d = self.rows.n_features
+        log_likelihood += self.rows.total_weight * (shift - 0.5 * d * LOG_2PI)
+        if self.kind == "full":
+            second = unpacked(sums[:, 1 + d :], d)
+        elif self.kind == "tied":
+            second = self.total_scatter
+            whitened = mixture.whiteners @ self.total_scatter
+            log_likelihood -= 0.5 * float((whitened * mixture.whiteners).sum())
+        else:
+            second = sums[:, 1 + d :] if self.kind == "diag" else sums[:, 1 + d]
+        centres = np.broadcast_to(self.centre, mixture.means.shape)
+        return Statistics(
+            self.kind,
+            centres,
+            sums[:, 0],
+            sums[:, 1 : 1 + d],
+            second,
+            log_likelihood,
+            self.rows.n_rows,
+        )
+
+    def _group(self, parts: list[slice], theta: FloatArray) -> tuple[FloatArray, float]:
+        """Σ R Tᵀ and Σ log₂ Σ_k of some blocks, in their order."""
+        longest = max(part.stop - part.start for part in parts)
+        k = len(theta)
+        joint = np.empty((k, longest))
+        room = None if self.kept_features else np.empty((self.size, longest))
+        sums = np.zeros((k, self.size))
+        log_likelihood = 0.0
+        clip = None
+        for part in parts:
+            b = part.stop - part.start
+            block = self._features(part, room)
+            a = joint[:, :b] if b == longest else np.empty((k, b))
+            np.matmul(theta, block, out=a)
+            if clip is None:
+                clip = bool(a.min() < LOWEST)
+            weights = None if self.rows.weights is None else self.rows.weights[part]
+            log_likelihood += shares_from_exponents(a, theta, block, clip, weights)
+            if k * self.size > 1200:  # OpenBLAS has no small kernel for a transposed product there
+                sums += np.matmul(block, np.ascontiguousarray(a.T)).T
+            else:
+                sums += np.matmul(a, block.T)
+        return sums, log_likelihood
+
+    def _features(self, part: slice, room: FloatArray | None) -> FloatArray:
+        if room is None:
+            return self.kept_features[part.start]
+        b = part.stop - part.start
+        out = room[:, :b] if b == room.shape[1] else np.empty((self.size, b))
+        linear = out[1 : 1 + self.rows.n_features]
+        if self.kept_rows is not None:
+            linear[...] = self.kept_rows[:, part]
+        else:
+            np.subtract(self.rows.X[part].T, self.centre[:, None], out=linear)
+        return features(linear, self.kind, out)
+
+    # ------------------------------------------------------------------ centred residuals
+
+    def _by_residuals(self, mixture: Mixture) -> Statistics:
+        parts = [
+            slice(i, min(i + 4096, self.rows.n_rows)) for i in range(0, self.rows.n_rows, 4096)
+        ]
+        groups = _groups(parts)
+
+        def of_group(_: int, g: int) -> Statistics:
+            total: Statistics | None = None
+            for part in groups[g]:
+                block = np.asarray(self.rows.X[part], dtype=np.float64)
+                weights = None if self.rows.weights is None else self.rows.weights[part]
+                step = e_step(block, mixture, weights)
+                total = step if total is None else total + step
+            assert total is not None
+            return total
+
+        with threads.one_blas_thread():
+            results = threads.run(len(groups), of_group)
+        total = results[0]
+        for more in results[1:]:
+            total = total + more
+        return total
+
+
+def shares_from_exponents(
+    a: FloatArray,
+    theta: FloatArray,
+    block: FloatArray,
+    clip: bool,
+    weights: FloatArray | None,
+) -> float:
+    """Turn exponents of two into (weighted) responsibilities in place; return Σ w log Σ_k 2^a.
+
+    Parameters
+    ----------
+    a : array (K, b)
+        ``theta @ block``; overwritten.
+    theta : array (K, P)
+    block : array (P, b)
+        They are multiplied again, with the greatest exponent taken out, where a sum is too small or
+        too great to be trusted.
+    clip : bool
+        Whether exponents may be below what powers of two can show.
+    weights : array (b,), optional
+
+    Returns
+    -------
+    float
+        In nats.
+    """
+    b = a.shape[1]
+    if clip:
+        np.maximum(a, np.full(b, LOWEST), out=a)
+    np.exp2(a, out=a)
+    totals = np.add.reduce(a, axis=0)
+    least, greatest = float(totals.min()), float(totals.max())
+    extra = 0.0
+    if not (least > 1e-250 and greatest < 1e250):
+        np.matmul(theta, block, out=a)
+        top = np.maximum.reduce(a, axis=0)
+        a -= top
+        np.maximum(a, np.full(b, LOWEST), out=a)
+        np.exp2(a, out=a)
+        np.add.reduce(a, axis=0, out=totals)
+        extra = LOG_2 * float(top.sum() if weights is None else weights @ top)
+        least, greatest = 1.0, float(len(a))
+    if weights is not None:
+        log_likelihood = float(weights @ np.log(totals))
+        np.divide(weights, totals, out=totals)
+    else:
+        log_likelihood = _sum_of_logs(totals, least, greatest)
+        np.divide(1.0, totals, out=totals)
+    a *= totals
+    return log_likelihood + extra
+
+
+def _sum_of_logs(values: FloatArray, least: float, greatest: float) -> float:
+    """Σ log of positive values, with one logarithm for sixteen where no product can overflow."""
+    b = len(values)
+    if b % 16 == 0 and least > 1e-18 and greatest < 1e18:
+        return float(np.log(np.multiply.reduce(values.reshape(16, -1), axis=0)).sum())
+    return float(np.log(values).sum())
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    """Blocks of nearly equal length, a multiple of sixteen, that is no multiple of a page."""
+    count = ceil(n / size)
+    length = 16 * ceil(n / count / 16)
+    if length % 512 == 0:
+        length += 16
+    return [slice(start, min(start + length, n)) for start in range(0, n, length)]
+
+
+def _groups(parts: list[slice]) -> list[list[slice]]:
+    """Blocks in at most GROUPS runs of nearly equal number; independent of the threads."""
+    count = min(GROUPS, len(parts))
+    bounds = [len(parts) * g // count for g in range(count + 1)]
+    return [parts[a:b] for a, b in pairwise(bounds)]
