@@ -17,10 +17,9 @@ Array = NDArray[np.float64]
 
 WIDTH, HEIGHT, MARGIN = 440, 330, 26  # of the picture
 RADIUS = 3.4  # of a point
-FRAMES = 11  # iterations that are shown at most
-START = np.array(
-    [[-1.0, 1.4], [1.0, -1.4]]
-)  # means, in the standardised data: both in the wrong place
+FRAMES = 13  # iterations that are shown at most
+START = [[-1.0, 1.4], [1.0, -1.4]]  # means, in the standardised data: in the two empty corners
+START_VARIANCE = 0.3
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,14 @@ class Run:
     log_likelihoods: list[float]
 
 
-def shown_iterations(n_iter: int) -> list[int]:
-    """Return which iterations to show: the first ones, and then the last."""
-    return [*range(min(n_iter, FRAMES - 1)), n_iter]
+def shown_iterations(ellipses: Array) -> list[int]:
+    """Return which iterations to show: about equally much moves from one to the next."""
+    steps = np.abs(np.diff(ellipses, axis=0)).sum(axis=(1, 2))
+    path = np.concatenate([[0.0], np.cumsum(steps)])
+    marks = np.linspace(0.0, path[-1], FRAMES)
+    shown = np.unique(np.abs(path[:, None] - marks).argmin(axis=0))
+    shown[-1] = len(path) - 1
+    return [int(i) for i in shown]
 
 
 def run() -> Run:
@@ -47,9 +51,9 @@ def run() -> Run:
 
     data = gmm.datasets.old_faithful().X
     data = (data - data.mean(axis=0)) / data.std(axis=0)
-    fit = gmm.fit(data, 2, start=START, keep="all")
-    iterations = shown_iterations(fit.n_iter)
-    mixtures = [fit.trace.mixtures[i] for i in iterations]
+    start = gmm.Mixture([0.5, 0.5], START, [START_VARIANCE * np.eye(2)] * 2)
+    fit = gmm.fit(data, 2, start=start, keep="all")
+    mixtures = [fit.trace.mixtures[i] for i in range(fit.n_iter + 1)]
 
     low, high = data.min(axis=0), data.max(axis=0)
     scale = (np.array([WIDTH, HEIGHT]) - 2 * MARGIN) / (high - low)
@@ -64,9 +68,11 @@ def run() -> Run:
             for m in mixtures
         ]
     )
-    shares = np.array([np.rint(100 * m.responsibilities(data)[:, 0]) for m in mixtures], dtype=int)
+    iterations = shown_iterations(ellipses)
+    shown = [mixtures[i] for i in iterations]
+    shares = np.array([np.rint(100 * m.responsibilities(data)[:, 0]) for m in shown], dtype=int)
     values = [float(fit.trace.log_likelihood[i]) for i in iterations]
-    return Run(data * scale + shift, iterations, ellipses, shares, values)
+    return Run(data * scale + shift, iterations, ellipses[iterations], shares, values)
 
 
 def ellipse(mean: Array, covariance: Array) -> Array:

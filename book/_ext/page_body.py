@@ -45,6 +45,7 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     tables(soup)
     pictures(soup, page, picture)
     references(soup)
+    numbers(soup)
     return re.sub("\x02(\\d+)\x03", lambda match: formulas[int(match.group(1))], str(soup))
 
 
@@ -139,6 +140,13 @@ def pictures(soup: BeautifulSoup, page: str, picture: Callable[[str], Path | Non
         image["decoding"] = "async"
         if number:
             image["loading"] = "lazy"
+
+
+def numbers(soup: BeautifulSoup) -> None:
+    """Write computed numbers with a minus sign, as the formulas do."""
+    for text in soup.find_all(string=re.compile(r"^-?[\d.]+(e-\d+)?$")):
+        if text.parent is not None and "pasted-text" in text.parent.get_attribute_list("class"):
+            text.replace_with(text.replace("-", "\N{MINUS SIGN}"))
 
 
 def references(soup: BeautifulSoup) -> None:

@@ -67,7 +67,7 @@ By {prf:ref}`thm-double` and {eq}`eq-double`, twice two is {glue:text}`four`. {c
     "book/references.bib": (
         "@book{author2000, author={Author, Anne}, title={Title}, publisher={House}, year={2000}}\n"
     ),
-    "gmm/__init__.py": "from gmm import core, datasets, plots\nfrom gmm.core import fit\n",
+    "gmm/__init__.py": "from gmm import core, datasets, plots\nfrom gmm.core import Mixture, fit\n",
     "gmm/plots.py": 'DARK = {"#000000": "#ffffff"}\n',
     "gmm/datasets.py": """\
 from types import SimpleNamespace
@@ -94,14 +94,17 @@ def double(x):
 
 
 def fit(data, n_components, start, keep):
-    covariances = np.stack([np.eye(2)] * 2)
-    mixture = SimpleNamespace(
-        means=np.asarray(start),
-        covariances=covariances,
-        responsibilities=lambda X: np.full((len(X), 2), 0.5),
-    )
-    trace = SimpleNamespace(mixtures={0: mixture, 1: mixture}, log_likelihood=[-2.0, -1.0])
+    end = Mixture(start.weights, start.means + 1, start.covariances)
+    trace = SimpleNamespace(mixtures={0: start, 1: end}, log_likelihood=[-2.0, -1.0])
     return SimpleNamespace(n_iter=1, trace=trace)
+
+
+class Mixture:
+    def __init__(self, weights, means, covariances):
+        self.weights, self.means, self.covariances = map(np.array, (weights, means, covariances))
+
+    def responsibilities(self, X):
+        return np.full((len(X), 2), 0.5)
 ''',
     "data/numbers.csv": "1,2\n",
     "tests/test_chapter.py": """\

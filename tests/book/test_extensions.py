@@ -267,6 +267,12 @@ class TestPageBody:
         html = self.repaired('<div class="proof admonition"><p>Proof. Let <i>x</i>.</p></div>')
         assert '<p><span class="proof-head">Proof.</span> Let <i>x</i>.</p>' in html
 
+    def test_computed_number_has_a_minus_sign(self) -> None:
+        html = self.repaired('<span class="pasted-text">-1.5e-03</span><code>-1</code>')
+        assert html == (
+            '<span class="pasted-text">\N{MINUS SIGN}1.5e\N{MINUS SIGN}03</span><code>-1</code>'
+        )
+
     def test_reference_stays_on_one_line(self) -> None:
         html = self.repaired('<a class="reference internal" href="#t">Theorem 2.1</a>')
         assert "Theorem\N{NO-BREAK SPACE}2.1" in html
@@ -344,11 +350,15 @@ class TestHero:
         np.testing.assert_allclose(linear @ linear.T, covariance, atol=1e-12)
         assert (e, f) == (5.0, 6.0)
 
-    def test_first_iterations_and_the_last_are_shown(self) -> None:
-        assert hero.shown_iterations(3) == [0, 1, 2, 3]
-        many = hero.shown_iterations(50)
-        assert len(many) == hero.FRAMES
-        assert many[-2:] == [hero.FRAMES - 2, 50]
+    def test_iterations_in_which_nothing_moves_are_not_shown(self) -> None:
+        places = np.array([0.0, 1.0, *np.linspace(1.0, 1.001, 20), 2.0, 3.0, *np.full(9, 3.0)])
+        ellipses = np.zeros((len(places), 2, 6))
+        ellipses[:, 0, 4] = places
+        shown = hero.shown_iterations(ellipses)
+        assert shown[0] == 0
+        assert shown[-1] == len(places) - 1
+        assert 4 <= len(shown) <= 5  # of 33: the four places, the second perhaps twice
+        np.testing.assert_allclose(np.unique(places[shown].round(1)), [0.0, 1.0, 2.0, 3.0])
 
     def test_run_is_the_packages_own(self) -> None:
         run = hero.run()
