@@ -43,6 +43,7 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     proofs(soup)
     sidenotes(soup)
     tables(soup)
+    long_names(soup)
     pictures(soup, page, picture)
     references(soup)
     numbers(soup)
@@ -124,6 +125,17 @@ def tables(soup: BeautifulSoup) -> None:
         caption = table.find("caption")
         if isinstance(caption, Tag):
             box["aria-label"] = caption.get_text(" ", strip=True).rstrip("#").strip()
+
+
+def long_names(soup: BeautifulSoup) -> None:
+    """Let the names of the ledger break between their words."""
+    for code in soup.select("table.ledger code"):
+        words = re.split(r"(?<=[_.:])(?=[a-z])", code.get_text())
+        code.clear()
+        for number, word in enumerate(words):
+            if number:
+                code.append(soup.new_tag("wbr"))
+            code.append(word)
 
 
 def pictures(soup: BeautifulSoup, page: str, picture: Callable[[str], Path | None]) -> None:

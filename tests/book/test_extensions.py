@@ -263,6 +263,12 @@ class TestPageBody:
         html = self.repaired("<table><caption>Costs#</caption><tr><td>1</td></tr></table>")
         assert html.startswith('<div aria-label="Costs" class="scroll table-box"><table>')
 
+    def test_names_of_the_ledger_break_between_words(self) -> None:
+        html = self.repaired(
+            '<table class="ledger"><td><code>test_a.py::test_b</code></td></table>'
+        )
+        assert "<code>test_<wbr/>a.<wbr/>py::<wbr/>test_<wbr/>b</code>" in html
+
     def test_proof_begins_with_its_word_set_apart(self) -> None:
         html = self.repaired('<div class="proof admonition"><p>Proof. Let <i>x</i>.</p></div>')
         assert '<p><span class="proof-head">Proof.</span> Let <i>x</i>.</p>' in html
