@@ -66,15 +66,15 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
             f"statistics: expected the kind {kind!r} for the family {name}, got {statistics.kind!r}"
         )
     ridge = as_non_negative(ridge, "ridge")
-    empty = np.flatnonzero(~(statistics.counts > 0))
-    if len(empty):
+    if not (statistics.counts > 0).all():
+        empty = int(np.argmin(statistics.counts > 0))
         raise SingularCovarianceError(
-            f"component {empty[0]} is responsible for no row, so its mean is undefined; "
+            f"component {empty} is responsible for no row, so its mean is undefined; "
             "take fewer components or another start"
         )
     covariances = _UPDATES[kind](statistics)
     if ridge:
-        covariances = _with_ridge(covariances, kind, ridge)
+        _add_to_variances(covariances, kind, ridge)
     return Mixture.from_stored(updated_weights(statistics), statistics.means(), covariances, name)
 
 
@@ -111,7 +111,10 @@ _UPDATES: dict[str, Callable[[Statistics], FloatArray]] = {
 }
 
 
-def _with_ridge(covariances: FloatArray, kind: str, ridge: float) -> FloatArray:
+def _add_to_variances(covariances: FloatArray, kind: str, ridge: float) -> None:
+    """Add the ridge to every variance, in place: the array is fresh from an update."""
     if kind in ("full", "tied"):
-        return covariances + ridge * np.eye(covariances.shape[-1])
-    return covariances + ridge
+        d = covariances.shape[-1]
+        covariances.reshape(-1, d * d)[:, :: d + 1] += ridge
+    else:
+        covariances += ridge

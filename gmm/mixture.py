@@ -207,7 +207,7 @@ class Mixture:
         if self.kind == "spherical":
             return np.broadcast_to(self.stored[:, None], self.means.shape)
         diagonals = np.diagonal(self.stored, axis1=-2, axis2=-1)
-        return np.broadcast_to(diagonals, self.means.shape)
+        return diagonals if self.kind == "full" else np.broadcast_to(diagonals, self.means.shape)
 
     @cached_property
     def mean(self) -> FloatArray:
@@ -263,8 +263,10 @@ class Mixture:
     def log_determinants(self) -> FloatArray:
         """Logarithms of the determinants of the covariances, shape ``(K,)``."""
         k, d = self.means.shape
-        if self.kind in ("full", "tied"):
-            return np.broadcast_to(-log_determinant(self.whiteners), (k,))
+        if self.kind == "full":
+            return -log_determinant(self.whiteners)
+        if self.kind == "tied":
+            return np.full(k, -log_determinant(self.whiteners))
         per_feature = -2.0 * np.log(self.whiteners)
         if self.kind == "spherical":
             per_feature = per_feature[:, None] * np.ones(d)

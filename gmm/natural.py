@@ -6,7 +6,8 @@ that the log joint densities of a block of rows are one product :math:`\boldsymb
 their expected statistics another, :math:`\boldsymbol R T^{\mathsf T}`. That is half of the work of
 centred residuals, in the two operations that computers do best. What it costs is accuracy: the
 expanded square cancels when components are narrow beside their distance from the centre, with an
-error that :func:`cancellation` bounds. Rows are therefore centred first, and callers look at the bound.
+error that :func:`cancellation` bounds. Rows are therefore centred first, and callers look at the
+bound.
 
 All arrays here are features-major: one row for each feature, so that sums over components and
 products of features run along contiguous memory.
@@ -103,14 +104,13 @@ def natural_parameters(
     """
     k, d = offsets.shape
     theta = np.empty((k, statistics_size(kind, d)))
-    with np.errstate(divide="ignore"):
-        constants = np.log(weights) - 0.5 * log_determinants
+    constants = _log(weights) - 0.5 * log_determinants
     shift = float(constants.max())
     if kind == "full":
-        white = np.matmul(whiteners, offsets[:, :, None])  # (K, d, 1)
-        theta[:, 1 : 1 + d] = np.matmul(white.transpose(0, 2, 1), whiteners)[:, 0]
-        squares = np.einsum("kij,kij->k", white, white)
         precisions = np.matmul(whiteners.transpose(0, 2, 1), whiteners)
+        linear = np.matmul(precisions, offsets[:, :, None])[:, :, 0]
+        theta[:, 1 : 1 + d] = linear
+        squares = np.einsum("ki,ki->k", linear, offsets)
         i, j, factors = _packing(d)
         np.multiply(precisions[:, i, j], factors, out=theta[:, 1 + d :])
     elif kind == "tied":
@@ -126,6 +126,14 @@ def natural_parameters(
     theta[:, 0] = constants - shift - 0.5 * squares
     theta *= LOG2_E
     return theta, shift
+
+
+def _log(weights: FloatArray) -> FloatArray:
+    """Logarithms of weights; −∞ for zero, without a warning."""
+    if weights.min() > 0:
+        return np.log(weights)
+    with np.errstate(divide="ignore"):
+        return np.log(weights)
 
 
 @lru_cache

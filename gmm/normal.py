@@ -71,7 +71,10 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     try:
         factors: FloatArray = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
         pivots = np.diagonal(factors, axis1=-2, axis2=-1)
-        sound = (pivots**2 > (4 * d * EPS if d > 1 else 0.0) * variances).all(axis=-1)
+        remains = pivots * pivots > (4 * d * EPS if d > 1 else 0.0) * variances
+        if remains.all():
+            return factors
+        sound = remains.all(axis=-1)
     except np.linalg.LinAlgError:
         sound = np.array([_has_factor(c) for c in covariances.reshape(-1, d, d)])
         sound = sound.reshape(covariances.shape[:-2])

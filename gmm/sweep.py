@@ -63,6 +63,7 @@ class Sweep:
         self.rows = rows
         self.kind = kind
         self.centre = rows.mean
+        self.centres = np.broadcast_to(self.centre, (n_components, rows.n_features))
         self.scales = np.sqrt(rows.variances)
         self.scales[self.scales == 0] = 1.0
         n, d, k = rows.n_rows, rows.n_features, n_components
@@ -70,6 +71,8 @@ class Sweep:
         self.shared = n * k >= SHARED
         longest = LONGEST_SHARED if self.shared else LONGEST
         self.parts = _parts(n, min(longest, max(SHORTEST, PRODUCT // (k * self.size))))
+        self.workspaces: dict[int, tuple[FloatArray, FloatArray | None]] = {}
+        self.lowest = np.full(self.parts[0].stop, LOWEST)
         self.kept_features: dict[int, FloatArray] = {}
         self.kept_rows: FloatArray | None = None
         self._prepare()
@@ -117,9 +120,9 @@ class Sweep:
         if self.shared and len(self.parts) > 1:
             groups = _groups(self.parts)
             with threads.one_blas_thread():
-                results = threads.run(len(groups), lambda _, g: self._group(groups[g], theta))
+                results = threads.run(len(groups), lambda w, g: self._group(w, groups[g], theta))
         else:
-            results = [self._group(self.parts, theta)]
+            results = [self._group(0, self.parts, theta)]
         sums, log_likelihood = results[0]
         for more_sums, more in results[1:]:
             sums += more_sums
@@ -134,10 +137,9 @@ class Sweep:
             log_likelihood -= 0.5 * float((whitened * mixture.whiteners).sum())
         else:
             second = sums[:, 1 + d :] if self.kind == "diag" else sums[:, 1 + d]
-        centres = np.broadcast_to(self.centre, mixture.means.shape)
         return Statistics(
             self.kind,
-            centres,
+            self.centres,
             sums[:, 0],
             sums[:, 1 : 1 + d],
             second,
@@ -145,15 +147,25 @@ class Sweep:
             self.rows.n_rows,
         )
 
-    def _group(self, parts: list[slice], theta: FloatArray) -> tuple[FloatArray, float]:
-        """Σ R Tᵀ and Σ log₂ Σ_k of some blocks, in their order."""
-        longest = max(part.stop - part.start for part in parts)
+    def _workspace(self, worker: int, k: int) -> tuple[FloatArray, FloatArray | None]:
+        """Room for a block's exponents and, where they are not kept, for its features."""
+        if worker not in self.workspaces:
+            longest = self.parts[0].stop
+            room = None if self.kept_features else np.empty((self.size, longest))
+            self.workspaces[worker] = np.empty((k, longest)), room
+        return self.workspaces[worker]
+
+    def _group(
+        self, worker: int, parts: list[slice], theta: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Σ R Tᵀ and the log-likelihood, but for constants, of some blocks in their order."""
         k = len(theta)
-        joint = np.empty((k, longest))
-        room = None if self.kept_features else np.empty((self.size, longest))
+        joint, room = self._workspace(worker, k)
+        longest = joint.shape[1]
         sums = np.zeros((k, self.size))
         log_likelihood = 0.0
-        clip = None
+        # exponents that powers of two cannot show are slow: the first block tells if there are any
+        clip = True if len(self.parts) == 1 else None
         for part in parts:
             b = part.stop - part.start
             block = self._features(part, room)
@@ -162,7 +174,8 @@ class Sweep:
             if clip is None:
                 clip = bool(a.min() < LOWEST)
             weights = None if self.rows.weights is None else self.rows.weights[part]
-            log_likelihood += shares_from_exponents(a, theta, block, clip, weights)
+            lowest = self.lowest[:b] if clip else None
+            log_likelihood += shares_from_exponents(a, theta, block, lowest, weights)
             if k * self.size > 1200:  # OpenBLAS has no small kernel for a transposed product there
                 sums += np.matmul(block, np.ascontiguousarray(a.T)).T
             else:
@@ -211,7 +224,7 @@ def shares_from_exponents(
     a: FloatArray,
     theta: FloatArray,
     block: FloatArray,
-    clip: bool,
+    lowest: FloatArray | None,
     weights: FloatArray | None,
 ) -> float:
     """Turn exponents of two into (weighted) responsibilities in place; return Σ w log Σ_k 2^a.
@@ -224,8 +237,9 @@ def shares_from_exponents(
     block : array (P, b)
         They are multiplied again, with the greatest exponent taken out, where a sum is too small or
         too great to be trusted.
-    clip : bool
-        Whether exponents may be below what powers of two can show.
+    lowest : array (b,), optional
+        Exponents are raised to this, if some may be below what powers of two can show. (A row
+        makes this faster than a number would.)
     weights : array (b,), optional
 
     Returns
@@ -233,9 +247,8 @@ def shares_from_exponents(
     float
         In nats.
     """
-    b = a.shape[1]
-    if clip:
-        np.maximum(a, np.full(b, LOWEST), out=a)
+    if lowest is not None:
+        np.maximum(a, lowest, out=a)
     np.exp2(a, out=a)
     totals = np.add.reduce(a, axis=0)
     least, greatest = float(totals.min()), float(totals.max())
@@ -244,7 +257,7 @@ def shares_from_exponents(
         np.matmul(theta, block, out=a)
         top = np.maximum.reduce(a, axis=0)
         a -= top
-        np.maximum(a, np.full(b, LOWEST), out=a)
+        np.maximum(a, np.full(a.shape[1], LOWEST), out=a)
         np.exp2(a, out=a)
         np.add.reduce(a, axis=0, out=totals)
         extra = LOG_2 * float(top.sum() if weights is None else weights @ top)
