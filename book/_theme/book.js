@@ -9,6 +9,7 @@
   copyButtons();
   wideBoxes();
   presentSection();
+  formulaFonts();
   if (matchMedia("(hover: hover)").matches) previews();
 
   // Automatic, light, dark, automatic … The head of the page sets the theme before the first paint.
@@ -137,6 +138,27 @@
     side?.addEventListener("click", (event) => {
       if (event.target.closest("a[href^='#']")) side.hidePopover?.();
     });
+  }
+
+  // Sections far from the window are laid out late, and ask for the fonts of their formulas late. These
+  // are fetched in time, so that a page has them when it is printed.
+  function formulaFonts() {
+    const faces = {
+      ".mathbb, .amsrm": "1em KaTeX_AMS",
+      ".mathcal": "1em KaTeX_Caligraphic",
+      ".mathsf": "1em KaTeX_SansSerif",
+      ".mathbf": "bold 1em KaTeX_Main",
+      ".boldsymbol": "italic bold 1em KaTeX_Math",
+      ".size1, .small-op": "1em KaTeX_Size1",
+      ".size2, .large-op": "1em KaTeX_Size2",
+      ".size3": "1em KaTeX_Size3",
+      ".size4, .delimsizing": "1em KaTeX_Size4",
+    };
+    const fetchFaces = () => {
+      for (const [classes, face] of Object.entries(faces))
+        if (one(`.katex :is(${classes})`)) document.fonts.load(face);
+    };
+    addEventListener("load", () => setTimeout(fetchFaces, 1000));
   }
 
   // Shows the equation, theorem, figure, exercise or work that a link leads to, also on another page.

@@ -29,10 +29,11 @@ FLAGS = [
 ]
 
 
-def build(root: Path) -> subprocess.CompletedProcess[str]:
+def build(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Build a book as its readers do, and return how that went."""
     command = [str(Path(sys.executable).parent / "jupyter-book"), "build", "."]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    variables = os.environ | environment
+    result = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True)
     output = re.sub(r"\x1b\[[\d;]*m", "", result.stdout + result.stderr)
     return subprocess.CompletedProcess(command, result.returncode, stdout=output, stderr="")
 

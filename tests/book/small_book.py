@@ -154,6 +154,6 @@ class SmallBook:
         path = self.root / self.chapter
         path.write_text(path.read_text(encoding="utf-8") + "\n" + text + "\n", encoding="utf-8")
 
-    def build(self) -> subprocess.CompletedProcess[str]:
+    def build(self, **environment: str) -> subprocess.CompletedProcess[str]:
         """Build it, and return how that went."""
-        return build(self.root)
+        return build(self.root, **environment)

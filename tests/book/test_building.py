@@ -54,6 +54,20 @@ def test_ledger_names_result_function_and_test(built: SmallBook) -> None:
     assert 'href="api.html#gmm.core.double"' in page
 
 
+def test_published_site_names_its_address(book: SmallBook) -> None:
+    assert book.build(BOOK_ADDRESS="https://example.org/b/").returncode == 0
+    assert 'rel="canonical" href="https://example.org/b/part/chapter.html"' in book.page()
+    picture = re.search(r'og:image" content="https://example.org/b/([^"]+)"', book.page())
+    assert picture is not None
+    site = book.home.parent
+    assert (site / picture[1]).is_file()
+    assert 'href="https://example.org/b/"' in book.home.read_text(encoding="utf-8")
+    addresses = re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text(encoding="utf-8"))
+    assert "https://example.org/b/part/chapter.html" in addresses
+    assert len(addresses) == len(set(addresses)) == 6
+    assert 'href="/b/_static/book.css' in (site / "404.html").read_text(encoding="utf-8")
+
+
 BREAKS = {
     "cell error": ("```{code-cell} ipython3\n1 / 0\n```", "ZeroDivisionError"),
     "reference": ("See {ref}`nowhere`.", "nowhere"),
