@@ -120,7 +120,8 @@ def assemble(app: Sphinx, site: Path) -> None:
     (static / "book.css").write_text(css, encoding="utf-8")
     for script in theme.glob("*.js"):
         shutil.copyfile(script, static / script.name)
-    shutil.copytree(theme / "fonts", static / "fonts")
+    no_scripts = shutil.ignore_patterns("*.py", "__pycache__")
+    shutil.copytree(theme / "fonts", static / "fonts", ignore=no_scripts)
     shutil.copytree(book / "_static", static, dirs_exist_ok=True)
     math_fonts.copy(katex / "fonts", pages.values(), cache / "fonts", static / "katex" / "fonts")
     titles = {slug(name): app.env.titles[name].astext() for name in sorted(app.env.found_docs)}
