@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+#: A component with this share of the rows, or less, has none.
+EMPTY = 2.0**-900
+
+
 def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> Mixture:
     """The mixture of greatest expected log-likelihood, given the statistics of an E-step.
 
@@ -66,8 +70,9 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
             f"statistics: expected the kind {kind!r} for the family {name}, got {statistics.kind!r}"
         )
     ridge = as_non_negative(ridge, "ridge")
-    if not (statistics.counts > 0).all():
-        empty = int(np.argmin(statistics.counts > 0))
+    responsible = statistics.counts > EMPTY * statistics.total_weight
+    if not responsible.all():
+        empty = int(np.argmin(responsible))
         raise SingularCovarianceError(
             f"component {empty} is responsible for no row, so its mean is undefined; "
             "take fewer components or another start"

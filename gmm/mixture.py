@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm import threads
 from gmm.checks import (
     FileFormatError,
     FloatArray,
@@ -35,6 +36,16 @@ from gmm.checks import (
     refuse_non_finite,
 )
 from gmm.families import FAMILIES, expand, n_parameters, parse_family, restrict, stored_shape
+from gmm.natural import (
+    LOG_2,
+    MANY_FEATURES,
+    TOLERANCE,
+    cancellation,
+    features,
+    log_weights,
+    natural_parameters,
+    statistics_size,
+)
 from gmm.normal import (
     LOG_2PI,
     Normal,
@@ -44,7 +55,7 @@ from gmm.normal import (
     log_determinant,
     split_coordinates,
 )
-from gmm.rows import as_rows
+from gmm.rows import as_rows, blocks
 
 __all__ = ["Mixture", "log_sum_exp"]
 
@@ -299,19 +310,55 @@ class Mixture:
 
     def log_joint(self, block: FloatArray) -> FloatArray:
         """Log π_k + log N(x | μ_k, Σ_k) for rows that are not checked, shape ``(b, K)``."""
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.weights)
-        constants = log_weights - 0.5 * (self.n_features * LOG_2PI + self.log_determinants)
+        constants = log_weights(self.weights) - 0.5 * (
+            self.n_features * LOG_2PI + self.log_determinants
+        )
         return constants - 0.5 * self.squared_distances(block)
+
+    @cached_property
+    def _natural(self) -> tuple[FloatArray, float, FloatArray]:
+        """Natural parameters about the mixture's mean, their shift, the features' scales."""
+        spread = self.means - self.mean
+        theta, shift = natural_parameters(
+            self.weights, spread, self.whiteners, self.log_determinants, self.kind
+        )
+        scales = np.sqrt(self.weights @ (self.variances + spread**2))
+        return theta, shift - 0.5 * self.n_features * LOG_2PI, scales
+
+    def _joint(self, block: FloatArray) -> FloatArray:
+        """The log joint densities of rows, shape ``(K, b)``, as :func:`log_joint` or faster."""
+        d, b = self.n_features, len(block)
+        if self.kind != "full" or d < MANY_FEATURES:
+            theta, shift, scales = self._natural
+            rows = np.empty((statistics_size(self.kind, d), b))
+            centred = np.subtract(block.T, self.mean[:, None], out=rows[1 : 1 + d])
+            squared_radius = float(((centred / scales[:, None]) ** 2).sum(axis=0).max())
+            if cancellation(self.whiteners, self.kind, scales, squared_radius) < TOLERANCE:
+                joint: FloatArray = theta @ features(centred, self.kind, rows)
+                joint *= LOG_2
+                joint += shift
+                if self.kind == "tied":
+                    joint -= 0.5 * ((self.whiteners @ centred) ** 2).sum(axis=0)
+                return joint
+        return np.ascontiguousarray(self.log_joint(block).T)
 
     def _by_blocks(
         self, X: ArrayLike, result: NDArray[Any], of: Callable[[FloatArray], NDArray[Any]]
     ) -> NDArray[Any]:
+        """Fill ``result`` with a function of the log joint densities ``(K, b)`` of each block."""
         rows = as_rows(X, n_features=self.n_features)
-        start = 0
-        for block, _ in rows:
-            result[start : start + len(block)] = of(block)
-            start += len(block)
+        parts = list(blocks(rows.n_rows, self.n_features + self.n_components))
+
+        def work(_: int, i: int) -> None:
+            block = np.asarray(rows.X[parts[i]], dtype=np.float64)
+            result[parts[i]] = of(self._joint(block))
+
+        _ = self.whiteners, self.log_determinants, self._natural  # once, before threads ask for it
+        if len(parts) == 1:
+            work(0, 0)
+        else:
+            with threads.one_blas_thread():
+                threads.run(len(parts), work)
         return result
 
     def component_log_densities(self, X: ArrayLike) -> FloatArray:
@@ -327,7 +374,9 @@ class Mixture:
             log π_k + log N(x | μ_k, Σ_k); the log-density is their :func:`log_sum_exp`.
         """
         result = np.empty((_n_rows(X), self.n_components))
-        return self._by_blocks(X, result, self.log_joint)
+        self._by_blocks(X, result, lambda joint: joint.T)
+        result[:, self.weights == 0] = -np.inf
+        return result
 
     def log_density(self, X: ArrayLike) -> FloatArray:
         """Logarithm of the mixture density at each row (:eq:`eq-mixture-density`).
@@ -340,7 +389,7 @@ class Mixture:
         -------
         array (n,)
         """
-        return self._by_blocks(X, np.empty(_n_rows(X)), lambda b: log_sum_exp(self.log_joint(b)))
+        return self._by_blocks(X, np.empty(_n_rows(X)), lambda joint: _shares(joint)[1])
 
     def log_likelihood(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The log-likelihood of rows (:eq:`eq-log-likelihood`), weighted if weights are given.
@@ -350,11 +399,9 @@ class Mixture:
         X : array (n, d)
         sample_weight : array (n,), optional
         """
-        total = 0.0
-        for block, weights in as_rows(X, sample_weight, n_features=self.n_features):
-            log_density = log_sum_exp(self.log_joint(block))
-            total += float(log_density.sum() if weights is None else weights @ log_density)
-        return total
+        rows = as_rows(X, sample_weight, n_features=self.n_features)
+        log_densities = self.log_density(rows.X)
+        return float(log_densities.sum() if rows.weights is None else rows.weights @ log_densities)
 
     def responsibilities(self, X: ArrayLike) -> FloatArray:
         """Posterior probabilities of the components at each row (:eq:`eq-responsibilities`).
@@ -369,7 +416,7 @@ class Mixture:
             Each row sums to one.
         """
         result = np.empty((_n_rows(X), self.n_components))
-        return self._by_blocks(X, result, lambda b: responsibilities(self.log_joint(b))[0])
+        return self._by_blocks(X, result, lambda joint: _shares(joint)[0].T)
 
     def predict(self, X: ArrayLike) -> IntArray:
         """The component of greatest responsibility for each row.
@@ -383,7 +430,7 @@ class Mixture:
         array (n,) of int
         """
         result = np.empty(_n_rows(X), dtype=np.int64)
-        return self._by_blocks(X, result, lambda b: self.log_joint(b).argmax(axis=1))
+        return self._by_blocks(X, result, lambda joint: joint.argmax(axis=0))
 
     def sample(self, n: int, random_state: RandomState = None) -> tuple[FloatArray, IntArray]:
         """Draw rows by drawing a component first (:eq:`eq-latent`), then a row from it.
@@ -550,6 +597,17 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
         array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
     return array
+
+
+def _shares(joint: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Responsibilities ``(K, b)`` and log-densities ``(b,)``, in place of log joint densities."""
+    greatest = joint.max(axis=0)
+    shift = np.where(np.isfinite(greatest), greatest, 0.0)
+    joint -= shift
+    np.exp(joint, out=joint)
+    totals = joint.sum(axis=0)
+    joint /= totals
+    return joint, np.log(totals) + shift
 
 
 def _n_rows(X: ArrayLike) -> int:

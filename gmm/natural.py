@@ -24,7 +24,15 @@ from gmm.checks import FloatArray, IntArray
 __all__ = ["cancellation", "features", "natural_parameters", "statistics_size", "unpacked"]
 
 EPS = float(np.finfo(np.float64).eps)
-LOG2_E = float(1.0 / np.log(2.0))
+LOG_2 = float(np.log(2.0))
+LOG2_E = 1.0 / LOG_2
+
+#: Stands for the logarithm of zero: matrix products must not meet an infinity.
+OF_ZERO = -1e300
+SMALLEST = float(np.finfo(np.float64).tiny)
+
+#: Features of a full kind from which centred residuals are faster.
+MANY_FEATURES = 28
 
 #: The greatest error of a log-density, in nats, for which the expanded form is used.
 TOLERANCE = 1e-10
@@ -104,7 +112,7 @@ def natural_parameters(
     """
     k, d = offsets.shape
     theta = np.empty((k, statistics_size(kind, d)))
-    constants = _log(weights) - 0.5 * log_determinants
+    constants = log_weights(weights) - 0.5 * log_determinants
     shift = float(constants.max())
     if kind == "full":
         precisions = np.matmul(whiteners.transpose(0, 2, 1), whiteners)
@@ -128,12 +136,11 @@ def natural_parameters(
     return theta, shift
 
 
-def _log(weights: FloatArray) -> FloatArray:
-    """Logarithms of weights; −∞ for zero, without a warning."""
+def log_weights(weights: FloatArray) -> FloatArray:
+    """Logarithms of mixing proportions; a finite number beyond all others for zero."""
     if weights.min() > 0:
         return np.log(weights)
-    with np.errstate(divide="ignore"):
-        return np.log(weights)
+    return np.log(np.maximum(weights, SMALLEST)) + np.where(weights > 0, 0.0, OF_ZERO)
 
 
 @lru_cache

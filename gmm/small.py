@@ -16,7 +16,7 @@ import numpy as np
 
 from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES, restrict
-from gmm.m_step import m_step
+from gmm.m_step import EMPTY, m_step
 from gmm.mixture import Mixture
 from gmm.natural import EPS, TOLERANCE
 from gmm.rows import Rows
@@ -153,7 +153,7 @@ class PlaneSteps:
         two, kind, ridge = self.d == 2, self.kind, self.ridge
         components: list[Component] = []
         for n, x, y, xx, xy, yy in moments:
-            if not n > 0:
+            if not n > EMPTY * total:
                 raise SingularCovarianceError(
                     f"component {len(components)} is responsible for no row, so its mean is "
                     "undefined"

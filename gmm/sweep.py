@@ -9,8 +9,11 @@ so that a result does not depend on the number of threads, to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from itertools import pairwise
 from math import ceil
+from operator import add
 
 import numpy as np
 
@@ -19,6 +22,8 @@ from gmm.checks import FloatArray
 from gmm.e_step import e_step
 from gmm.mixture import Mixture
 from gmm.natural import (
+    LOG_2,
+    MANY_FEATURES,
     TOLERANCE,
     cancellation,
     features,
@@ -27,12 +32,11 @@ from gmm.natural import (
     unpacked,
 )
 from gmm.normal import LOG_2PI
+from gmm.residual import Residuals
 from gmm.rows import Rows
 from gmm.statistics import Statistics
 
 __all__ = ["Sweep"]
-
-LOG_2 = float(np.log(2.0))
 
 #: Multiplications in one matrix product of a block: OpenBLAS does smaller ones without packing.
 PRODUCT = 1_000_000
@@ -42,6 +46,8 @@ SHORTEST, LONGEST, LONGEST_SHARED = 64, 8192, 32_768
 SHARED = 200_000
 #: Groups of blocks: no more threads than this can be of use.
 GROUPS = 64
+#: Rows in a block of residuals.
+RESIDUAL_ROWS = 2048
 #: Memory for prepared features and for centred rows, in bytes.
 FEATURE_MEMORY, ROW_MEMORY = 12_000_000, 32_000_000
 #: Exponents below this many powers of two are raised to it: smaller powers are slow, and nothing.
@@ -102,6 +108,8 @@ class Sweep:
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
+        if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
+            return self._by_residuals(mixture)
         error = cancellation(mixture.whiteners, self.kind, self.scales, self.squared_radius)
         if not error < TOLERANCE:
             return self._by_residuals(mixture)
@@ -197,27 +205,32 @@ class Sweep:
     # ------------------------------------------------------------------ centred residuals
 
     def _by_residuals(self, mixture: Mixture) -> Statistics:
-        parts = [
-            slice(i, min(i + 4096, self.rows.n_rows)) for i in range(0, self.rows.n_rows, 4096)
-        ]
+        n = self.rows.n_rows
+        parts = [slice(i, min(i + RESIDUAL_ROWS, n)) for i in range(0, n, RESIDUAL_ROWS)]
         groups = _groups(parts)
+        form = Residuals(mixture, self.centre) if self.kind == "full" else None
+
+        def of_block(part: slice) -> Statistics:
+            weights = None if self.rows.weights is None else self.rows.weights[part]
+            block = np.asarray(self.rows.X[part], dtype=np.float64)
+            if form is None:
+                return e_step(block, mixture, weights)
+            block = block - self.centre
+            rows = np.empty((1 + block.shape[1], len(block)))
+            rows[0] = 1.0
+            rows[1:] = block.T
+            return form.statistics(rows, block, weights)
 
         def of_group(_: int, g: int) -> Statistics:
-            total: Statistics | None = None
-            for part in groups[g]:
-                block = np.asarray(self.rows.X[part], dtype=np.float64)
-                weights = None if self.rows.weights is None else self.rows.weights[part]
-                step = e_step(block, mixture, weights)
-                total = step if total is None else total + step
-            assert total is not None
-            return total
+            return _added(of_block(part) for part in groups[g])
 
         with threads.one_blas_thread():
-            results = threads.run(len(groups), of_group)
-        total = results[0]
-        for more in results[1:]:
-            total = total + more
-        return total
+            return _added(threads.run(len(groups), of_group))
+
+
+def _added(parts: Iterable[Statistics]) -> Statistics:
+    """The sum of statistics, in their order."""
+    return reduce(add, parts)
 
 
 def shares_from_exponents(
