@@ -172,7 +172,7 @@ def cancellation(
     scales : array (d,)
         Units in which the features are of comparable size.
     squared_radius : float
-        The greatest squared distance of a row from the centre, in these units.
+        The greatest squared distance of a row or a mean from the centre, in these units.
 
     Returns
     -------

@@ -56,6 +56,8 @@ class PlaneSteps:
         self.d = rows.n_features
         self.centre = sweep.centre.tolist()
         self.scales = (sweep.scales**2).tolist()
+        s, t = sweep.scales[0], sweep.scales[1] if self.d == 2 else 1.0
+        self.units = np.array([1.0, s, t, s * s, s * t, t * t])
         self.narrowest = 1e-18 * rows.variances
         x = np.asarray(rows.X, dtype=np.float64).T - sweep.centre[:, None]
         one, u = np.ones(rows.n_rows), x[0]
@@ -122,11 +124,14 @@ class PlaneSteps:
         half = 0.5 * LOG2_E
         s0 = self.scales[0]
         s1 = self.scales[1] if self.d == 2 else 0.0
-        limit = TOLERANCE / (EPS * max(self.sweep.squared_radius, 1.0))
+        i0, i1 = 1 / s0, 1 / s1 if self.d == 2 else 0.0
+        reach = max(self.sweep.squared_radius, 1.0)
+        limit = TOLERANCE / (EPS * reach)
+        reach *= 1.0001  # only the means of a start can lie beyond all rows
         for w, x, y, xx, xy, yy in components:
             determinant = xx * yy - xy * xy
             p, q, r = yy / determinant, -xy / determinant, xx / determinant
-            if not (w > 0 and p * s0 + r * s1 < limit):
+            if not (w > 0 and p * s0 + r * s1 < limit and x * x * i0 + y * y * i1 <= reach):
                 return None
             u, v = p * x + q * y, q * x + r * y
             theta.append(
@@ -190,6 +195,24 @@ class PlaneSteps:
                     f"covariances of component {k}: expected a positive definite matrix that is "
                     "not negligible beside the data"
                 )
+
+    def vector(self, components: list[Component]) -> FloatArray:
+        """The parameters as one vector, in units of the data's own spread."""
+        table: FloatArray = np.array(components) / self.units
+        return table.ravel()
+
+    def from_vector(self, vector: FloatArray, like: list[Component]) -> list[Component] | None:
+        """The parameters of a vector; None if they make no mixture."""
+        table = (vector.reshape(len(like), 6) * self.units).tolist()
+        total = sum(row[0] for row in table)
+        if not min(row[0] for row in table) > 1e-12:
+            return None
+        components: list[Component] = [(w / total, x, y, a, b, c) for w, x, y, a, b, c in table]
+        try:
+            self._refuse_singular(components)
+        except SingularCovarianceError:
+            return None
+        return components
 
     def statistics(self, moments: list[Moments] | Statistics, log_likelihood: float) -> Statistics:
         """The same statistics as one value."""

@@ -110,7 +110,9 @@ class Sweep:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
         if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
             return self._by_residuals(mixture)
-        error = cancellation(mixture.whiteners, self.kind, self.scales, self.squared_radius)
+        offsets = (mixture.means - self.centre) / self.scales  # a start may lie beyond all rows
+        reach = max(self.squared_radius, float(np.einsum("ki,ki->k", offsets, offsets).max()))
+        error = cancellation(mixture.whiteners, self.kind, self.scales, reach)
         if not error < TOLERANCE:
             return self._by_residuals(mixture)
         return self._in_natural_form(mixture)
