@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
@@ -84,10 +84,15 @@ def run(
         return [work(0, task) for task in range(tasks)]
     results: list[Any] = [None] * tasks
     turn = count()
+    over = False
 
     def labour(worker: int) -> None:
-        while (task := next(turn)) < tasks:
-            results[task] = work(worker, task)
+        nonlocal over
+        try:
+            while not over and (task := next(turn)) < tasks:
+                results[task] = work(worker, task)
+        finally:  # after the last task, an error or an interrupt, the others take no more turns
+            over = True
 
     if _State.pool is None or _State.size < workers - 1:
         if _State.pool is not None:
@@ -97,10 +102,9 @@ def run(
     try:
         labour(0)
     finally:
-        for _ in range(workers):  # an error or an interrupt here also ends the others' turns
-            next(turn)
-        for other in others:
-            other.result()
+        wait(others)
+    for other in others:
+        other.result()
     return results
 
 
