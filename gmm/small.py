@@ -130,6 +130,8 @@ class PlaneSteps:
         reach *= 1.0001  # only the means of a start can lie beyond all rows
         for w, x, y, xx, xy, yy in components:
             determinant = xx * yy - xy * xy
+            if not 0 < determinant < inf:  # in units too small or too great for a square
+                return None
             p, q, r = yy / determinant, -xy / determinant, xx / determinant
             if not (w > 0 and p * s0 + r * s1 < limit and x * x * i0 + y * y * i1 <= reach):
                 return None
@@ -190,7 +192,7 @@ class PlaneSteps:
         narrow_x = float(self.narrowest[0])
         narrow_y = float(self.narrowest[1]) if self.d == 2 else 0.0
         for k, (_, _, _, a, b, c) in enumerate(components):
-            if not (a > narrow_x and c > narrow_y and a * c - b * b > 8 * EPS * a * c):
+            if not (a > narrow_x and c > narrow_y and c - b * (b / a) > 8 * EPS * c):
                 raise SingularCovarianceError(
                     f"covariances of component {k}: expected a positive definite matrix that is "
                     "not negligible beside the data"

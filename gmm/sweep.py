@@ -264,8 +264,9 @@ def shares_from_exponents(
     """
     if lowest is not None:
         np.maximum(a, lowest, out=a)
-    np.exp2(a, out=a)
-    totals = np.add.reduce(a, axis=0)
+    with np.errstate(over="ignore"):  # of a tied kind: see below
+        np.exp2(a, out=a)
+        totals = np.add.reduce(a, axis=0)
     least, greatest = float(totals.min()), float(totals.max())
     extra = 0.0
     if not (least > 1e-250 and greatest < 1e250):
