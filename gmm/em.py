@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from html import escape
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from gmm.checks import (
     FloatArray,
+    IntArray,
     RandomState,
     SingularCovarianceError,
     as_choice,
@@ -24,6 +26,7 @@ from gmm.checks import (
     as_non_negative,
     read_only,
 )
+from gmm.convergence import ACCELERATIONS, Accelerator, accelerator
 from gmm.families import FAMILIES, parse_family
 from gmm.initial import starting_mixture
 from gmm.m_step import m_step
@@ -38,6 +41,9 @@ __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
 #: The names of the stopping rules.
 STOPPING_RULES = ("mean", "absolute", "relative", "aitken")
+
+#: No weight of a candidate of an accelerator may be smaller.
+SMALLEST_WEIGHT = 1e-12
 
 #: A component narrower than this part of the data's own deviation has collapsed.
 NARROWEST = 1e-9
@@ -74,22 +80,27 @@ class Trace:
     log_likelihood : array (n_iter + 1,)
     seconds : array (n_iter + 1,)
         Time since the run began.
+    passes : array (n_iter + 1,) of int
+        How often the rows had been read by then: once for each iteration, and once for each
+        candidate of an accelerator that was not taken.
     mixtures : dict
         The parameters at the iterations that ``keep`` chose.
     """
 
     log_likelihood: FloatArray
     seconds: FloatArray
+    passes: IntArray
     mixtures: dict[int, Mixture] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """The end of one run from one start: its log-likelihood, iterations and reason."""
+    """The end of one run from one start: its log-likelihood, iterations, reason and passes."""
 
     log_likelihood: float
     n_iter: int
     reason: str
+    n_passes: int = 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,6 +142,11 @@ class Fit:
     def n_iter(self) -> int:
         """The number of iterations (M-steps) of the best run."""
         return len(self.trace.log_likelihood) - 1
+
+    @property
+    def n_passes(self) -> int:
+        """How often the rows were read, in all runs; candidates that were not taken count too."""
+        return sum(run.n_passes for run in self.starts)
 
     @property
     def n_parameters(self) -> int:
@@ -196,6 +212,7 @@ def fit(
     max_iter: int = 1000,
     ridge: float = 0.0,
     sample_weight: ArrayLike | None = None,
+    accelerate: str = "none",
     keep: int | str | Iterable[int] = (),
     callback: Callable[[Progress], object] | None = None,
     random_state: RandomState = None,
@@ -234,6 +251,14 @@ def fit(
         the fit maximises the likelihood itself.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
+    accelerate : str
+        "none"
+            Plain EM.
+        "squarem", "anderson"
+            EM with extrapolated steps (:mod:`gmm.convergence`), which are taken only where they
+            raise the likelihood.
+        "auto"
+            Plain EM as long as it converges quickly, SQUAREM from then on.
     keep : int, "all" or collection of int
         The iterations whose mixtures the trace keeps: every m-th besides the first and the last,
         all of them, or those named.
@@ -280,6 +305,7 @@ def fit(
         rule,
         as_count(max_iter, "max_iter", minimum=0),
         _kept_iterations(keep),
+        as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
         _steps(
             rows, Sweep(rows, n_components, FAMILIES[name]), name, as_non_negative(ridge, "ridge")
@@ -379,6 +405,39 @@ class MixtureSteps:
         """The statistics as one value."""
         return statistics
 
+    def vector(self, parameters: Mixture) -> FloatArray:
+        """The parameters as one vector, in units of the data's own spread."""
+        means = (parameters.means - self.sweep.centre) / self.sweep.scales
+        stored = parameters.stored / self._units(parameters.kind)
+        return np.concatenate([parameters.weights, means.ravel(), stored.ravel()])
+
+    def _units(self, kind: str) -> FloatArray:
+        scales = self.sweep.scales
+        if kind in ("full", "tied"):
+            return np.outer(scales, scales)
+        return scales**2 if kind == "diag" else np.array(scales @ scales / len(scales))
+
+    def from_vector(self, vector: FloatArray, like: Mixture) -> Mixture | None:
+        """The mixture of a vector; None if there is none.
+
+        Parameters
+        ----------
+        vector : array
+        like : Mixture
+            One of the same family and sizes.
+        """
+        k, d = like.means.shape
+        weights, means, stored = np.split(vector, [k, k + k * d])
+        if not weights.min() > SMALLEST_WEIGHT:
+            return None
+        means = means.reshape(k, d) * self.sweep.scales + self.sweep.centre
+        covariances = stored.reshape(like.stored.shape) * self._units(like.kind)
+        try:
+            mixture = Mixture.from_stored(weights / weights.sum(), means, covariances, self.family)
+        except SingularCovarianceError:
+            return None
+        return None if (mixture.variances < self.narrowest).any() else mixture
+
 
 def _steps(rows: Rows, sweep: Sweep, family: str, ridge: float) -> Any:
     """The form of the two steps that costs least for rows of this number and width."""
@@ -395,6 +454,7 @@ class _Problem:
     rule: _StoppingRule
     max_iter: int
     kept: _Kept
+    accelerate: str
     callback: Callable[[Progress], object] | None
     steps: Any
 
@@ -412,9 +472,11 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     began = time.perf_counter()
     log_likelihoods: list[float] = []
     seconds: list[float] = []
+    passes = [1]
     mixtures: dict[int, Mixture] = {}
     watched = problem.callback is not None or problem.kept.any
     reached = steps.load(start)
+    helper = accelerator(problem.accelerate)
     reason = "max_iter"
 
     def shown(statistics: Any) -> bool:
@@ -438,12 +500,22 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
                 reason = "callback"
                 break
             updated = _maximised(steps, statistics)
-            statistics, log_likelihood = steps.expect(updated)
-            reached = updated
+            better = None
+            tried = 0
+            if helper is not None:
+                gain = log_likelihood - log_likelihoods[-2] if len(log_likelihoods) > 1 else inf
+                better, tried = _extrapolated(helper, steps, reached, updated, gain, log_likelihood)
+            if better is None:
+                statistics, log_likelihood = steps.expect(updated)
+                tried += 1
+                reached = updated
+            else:
+                reached, statistics, log_likelihood = better
+            passes.append(passes[-1] + tried)
             log_likelihoods.append(log_likelihood)
             seconds.append(time.perf_counter() - began)
             stopped = watched and shown(statistics)
-            if problem.rule.is_met(log_likelihoods):
+            if better is None and problem.rule.is_met(log_likelihoods):
                 reason = "converged"
                 break
         else:
@@ -456,8 +528,36 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     mixture = mixtures.get(n_iter) or (steps.mixture(reached) if n_iter else start)
     if problem.kept.last:
         mixtures[n_iter] = mixture
-    trace = Trace(read_only(np.array(log_likelihoods)), read_only(np.array(seconds)), mixtures)
-    return _Outcome(mixture, trace, Run(log_likelihoods[-1], n_iter, reason))
+    trace = Trace(
+        read_only(np.array(log_likelihoods)),
+        read_only(np.array(seconds)),
+        read_only(np.array(passes[: n_iter + 1])),
+        mixtures,
+    )
+    return _Outcome(mixture, trace, Run(log_likelihoods[-1], n_iter, reason, passes[n_iter]))
+
+
+def _extrapolated(
+    helper: Accelerator,
+    steps: Any,
+    reached: Any,
+    updated: Any,
+    gain: float,
+    log_likelihood: float,
+) -> tuple[tuple[Any, Any, float] | None, int]:
+    """An accelerator's candidate if it is safe, with its statistics; and the passes it took."""
+    vector = helper.propose(steps.vector(reached), steps.vector(updated), gain)
+    if vector is None:
+        return None, 0
+    candidate = steps.from_vector(vector, updated)
+    if candidate is None:
+        helper.rejected()
+        return None, 0
+    statistics, reward = steps.expect(candidate)
+    if not reward >= log_likelihood:
+        helper.rejected()
+        return None, 1
+    return (candidate, statistics, reward), 1
 
 
 def _maximised(steps: Any, statistics: Any) -> Any:
