@@ -3,11 +3,11 @@ r"""The E-step in natural parameters: two matrix products and one exponential.
 The logarithm of a weighted normal density is linear in
 :math:`T(\boldsymbol x) = (1, \boldsymbol x, \operatorname{vech}\boldsymbol{xx}^{\mathsf T})`, so
 that the log joint densities of a block of rows are one product :math:`\boldsymbol\Theta T`, and
-their expected statistics another, :math:`\boldsymbol R T^{\mathsf T}`. That is half of the work of
-centred residuals, in the two operations that computers do best. What it costs is accuracy: the
-expanded square cancels when components are narrow beside their distance from the centre, with an
-error that :func:`cancellation` bounds. Rows are therefore centred first, and callers look at the
-bound.
+their expected statistics another, :math:`\boldsymbol R T^{\mathsf T}`
+(:prf:ref:`thm-two-products`): little work, in the operations that computers do best. What it costs
+is accuracy: the expanded square cancels when components are narrow beside their distance from the
+centre, with an error that :func:`cancellation` bounds. Rows are therefore centred first, and
+callers look at the bound.
 
 All arrays here are features-major: one row for each feature, so that sums over components and
 products of features run along contiguous memory.
@@ -86,7 +86,7 @@ def natural_parameters(
     log_determinants: FloatArray,
     kind: str,
 ) -> tuple[FloatArray, float]:
-    r"""Θ, scaled for powers of two, and the shift that was taken out of it.
+    r"""Θ (:eq:`eq-natural-parameters`) for powers of two, and what was taken out of it.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ def natural_parameters(
         ``theta @ T`` is the log joint density in units of log 2, less ``shift``; of a tied kind
         also less the quadratic term that all components share.
     shift : float
-        In nats. Every exponent of a kind that is not tied is then at most rounding above zero.
+        In nats. Every exponent of a kind that is not tied is then at most rounding above zero
+        (:prf:ref:`prop-no-overflow`).
 
     Notes
     -----

@@ -106,7 +106,7 @@ class PlaneSteps:
         np.exp2(joint, out=joint)
         totals, logs = self.totals, self.logs
         np.add.reduce(joint, axis=0, out=totals)
-        if not np.minimum.reduce(totals) > 1e-290:
+        if not np.minimum.reduce(totals) > 1e-250:
             return self._by_sweep(components)
         np.log(totals, logs)
         log_likelihood = float(logs.dot(self.ones))

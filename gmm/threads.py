@@ -50,7 +50,9 @@ def number() -> int:
 
 @contextmanager
 def use(n_threads: int) -> Iterator[None]:
-    """Let passes use this many threads while the context lasts. Results do not depend on it.
+    """Let passes use this many threads while the context lasts.
+
+    Results do not depend on it (:prf:ref:`prop-threads`).
 
     Examples
     --------
