@@ -31,7 +31,7 @@ from gmm.families import FAMILIES, parse_family
 from gmm.initial import starting_mixture
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
-from gmm.rows import Rows, as_rows
+from gmm.rows import Rows, Source, as_source
 from gmm.selection import aic, bic
 from gmm.small import PlaneSteps
 from gmm.statistics import Statistics
@@ -201,7 +201,7 @@ class Fit:
 
 
 def fit(
-    X: ArrayLike | Rows,
+    X: Any,
     n_components: int,
     family: str = "VVV",
     *,
@@ -221,8 +221,10 @@ def fit(
 
     Parameters
     ----------
-    X : array (n, d)
-        Rows of real numbers. They are read in blocks and never changed.
+    X : array (n, d), path, table or BlockRows
+        Rows of real numbers: an array or a memory map, the path of a ``.npy`` file, a dataset or
+        table of pyarrow, a Dask array, or a :class:`gmm.rows.BlockRows`. They are read in blocks,
+        once for each iteration, and never changed.
     n_components : int
         The number K of components, at most n.
     family : str
@@ -292,7 +294,7 @@ def fit(
     >>> gmm.fit(X, 2, random_state=0).mixture.weights.round(3)
     array([0.356, 0.644])
     """
-    rows = as_rows(X, sample_weight, min_rows=as_count(n_components, "n_components"))
+    rows = as_source(X, sample_weight, min_rows=as_count(n_components, "n_components"))
     rule = _StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )
@@ -307,9 +309,7 @@ def fit(
         _kept_iterations(keep),
         as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
-        _steps(
-            rows, Sweep(rows, n_components, FAMILIES[name]), name, as_non_negative(ridge, "ridge")
-        ),
+        _steps(rows, n_components, name, as_non_negative(ridge, "ridge")),
     )
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
         raise ValueError(
@@ -366,14 +366,14 @@ class MixtureSteps:
 
     Parameters
     ----------
-    rows : Rows
-    sweep : Sweep
-        The E-step of all rows.
+    rows : Source
+    sweep : callable
+        The E-step of all rows: statistics from a mixture.
     family : str
     ridge : float
     """
 
-    def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
+    def __init__(self, rows: Source, sweep: Any, family: str, ridge: float) -> None:
         self.sweep = sweep
         self.family = family
         self.ridge = ridge
@@ -439,15 +439,20 @@ class MixtureSteps:
         return None if (mixture.variances < self.narrowest).any() else mixture
 
 
-def _steps(rows: Rows, sweep: Sweep, family: str, ridge: float) -> Any:
-    """The form of the two steps that costs least for rows of this number and width."""
-    small = rows.n_features <= 2 and rows.n_rows <= 8192
-    return (PlaneSteps if small else MixtureSteps)(rows, sweep, family, ridge)
+def _steps(rows: Source, n_components: int, family: str, ridge: float) -> Any:
+    """The form of the two steps that costs least for rows of this kind, number and width."""
+    kind = FAMILIES[family]
+    if not isinstance(rows, Rows):
+        return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge)
+    sweep = Sweep(rows, n_components, kind)
+    if rows.n_features <= 2 and rows.n_rows <= 8192:
+        return PlaneSteps(rows, sweep, family, ridge)
+    return MixtureSteps(rows, sweep, family, ridge)
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    rows: Rows
+    rows: Source
     n_components: int
     family: str
     ridge: float

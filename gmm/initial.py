@@ -7,7 +7,7 @@ the EM pass with hard assignments: :func:`hard_step` gives statistics, their mea
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +27,7 @@ from gmm.e_step import expected_statistics
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
-from gmm.rows import Rows, as_rows
+from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
 
 __all__ = ["STARTS", "hard_step", "kmeans", "kmeans_plus_plus", "starting_mixture"]
@@ -40,7 +40,7 @@ START_ROWS = 50_000
 
 
 def starting_mixture(
-    X: ArrayLike | Rows,
+    X: Any,
     n_components: int,
     family: str = "VVV",
     start: str | Mixture | ArrayLike = "k-means",
@@ -92,7 +92,7 @@ def starting_mixture(
     Of more than 50 000 rows, a named start looks at a random subset. It orders the components by
     the first coordinate of their means.
     """
-    rows = as_rows(X, min_rows=as_count(n_components, "n_components"))
+    rows = as_source(X, min_rows=as_count(n_components, "n_components"))
     name = parse_family(family)
     if isinstance(start, Mixture):
         return _given_mixture(start, n_components, rows.n_features, name)
@@ -301,7 +301,7 @@ def _from_labels(
     return _in_family(tied.weights, tied.means, tied.covariances, family)
 
 
-def _from_means(rows: Rows, means: FloatArray, family: str, ridge: float) -> Mixture:
+def _from_means(rows: Source, means: FloatArray, family: str, ridge: float) -> Mixture:
     """Equal weights, given means, and everywhere the covariance of the data."""
     k, d = means.shape
     covariance = rows.covariance + ridge * np.eye(d)
@@ -334,7 +334,7 @@ def _given_mixture(start: Mixture, n_components: int, n_features: int, family: s
     return _in_family(start.weights, start.means, full, family)
 
 
-def _given_means(start: ArrayLike, n_components: int, rows: Rows) -> FloatArray:
+def _given_means(start: ArrayLike, n_components: int, rows: Source) -> FloatArray:
     means = as_matrix(start, "start", n_features=rows.n_features).astype(np.float64)
     refuse_non_finite(means, "start")
     if len(means) != n_components:

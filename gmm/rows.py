@@ -1,15 +1,20 @@
 """What a fit reads: rows of numbers with weights, handed out in blocks.
 
-A block is small enough to stay in the processor's cache while the E-step works on it, so that the
-memory which a pass needs beside the data does not grow with the number of rows.
+Rows may be an array, a memory map, a ``.npy`` file, a table that gives record batches (Parquet
+through Arrow), or anything that can be iterated over more than once and gives blocks. One look at
+all of them, the :class:`Survey`, finds what every fit needs: their number, mean, covariance and
+range, and whether all numbers are finite. A block is small enough to stay in the processor's cache,
+so that the memory which a pass needs beside the data does not grow with the number of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, reduce
+from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +23,17 @@ from gmm.checks import (
     FloatArray,
     SingularCovarianceError,
     as_matrix,
+    as_numbers,
     as_sample_weight,
     refuse_non_finite,
 )
 
-__all__ = ["Rows", "as_rows", "blocks"]
+__all__ = ["BlockRows", "Rows", "Source", "Survey", "as_rows", "blocks"]
 
 BLOCK_NUMBERS = 2**15  # numbers in a block: a quarter of a megabyte
+
+#: What iterating over a source gives: rows of float64 ``(b, d)``, and weights ``(b,)`` or None.
+Block = tuple[FloatArray, FloatArray | None]
 
 
 def blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
@@ -41,14 +50,149 @@ def blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Validated rows and their weights; iterating gives ``(block, weights)`` pairs of float64.
+class Survey:
+    """What one look at rows finds; ``+`` merges the surveys of two sets (:prf:ref:`thm-merging`).
 
-    Make them with :func:`as_rows`.
+    Parameters
+    ----------
+    n_rows : int
+        Rows of positive weight.
+    weight : float
+        The sum of their weights.
+    mean : array (d,)
+    scatter : array (d, d)
+        The weighted sum of products of residuals.
+    least, greatest : array (d,)
+        The range of each feature.
     """
 
-    X: NDArray[Any]
-    weights: FloatArray | None = None
+    n_rows: int
+    weight: float
+    mean: FloatArray
+    scatter: FloatArray
+    least: FloatArray
+    greatest: FloatArray
+
+    @classmethod
+    def of(cls, block: FloatArray, weights: FloatArray | None) -> Survey:
+        """The survey of one block."""
+        weight = float(len(block) if weights is None else weights.sum())
+        first = block[0]
+        residuals = block - first
+        shift = (residuals.sum(axis=0) if weights is None else weights @ residuals) / weight
+        residuals -= shift
+        weighted = residuals if weights is None else residuals * weights[:, None]
+        return cls(
+            len(block),
+            weight,
+            first + shift,
+            weighted.T @ residuals,
+            block.min(axis=0),
+            block.max(axis=0),
+        )
+
+    def __add__(self, other: Survey) -> Survey:
+        weight = self.weight + other.weight
+        step = other.mean - self.mean
+        between = np.outer(step, step) * (self.weight * other.weight / weight)
+        return Survey(
+            self.n_rows + other.n_rows,
+            weight,
+            self.mean + step * (other.weight / weight),
+            self.scatter + other.scatter + between,
+            np.minimum(self.least, other.least),
+            np.maximum(self.greatest, other.greatest),
+        )
+
+
+class Source:
+    """Rows that can be read again and again, in blocks; see :class:`Rows`, :class:`BlockRows`."""
+
+    def __iter__(self) -> Iterator[Block]:
+        raise NotImplementedError
+
+    @cached_property
+    def survey(self) -> Survey:
+        """One look at all rows."""
+        return reduce(add, (Survey.of(block, weights) for block, weights in self))
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows whose weight is not zero."""
+        return self.survey.n_rows
+
+    @property
+    def n_features(self) -> int:
+        """The dimension d."""
+        return len(self.survey.mean)
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights: the number of rows where there are none."""
+        return self.survey.weight
+
+    @property
+    def mean(self) -> FloatArray:
+        """The weighted mean of each feature, shape ``(d,)``."""
+        return self.survey.mean
+
+    @cached_property
+    def covariance(self) -> FloatArray:
+        """The weighted covariance of the features, shape ``(d, d)``, with divisor the weight."""
+        return self.survey.scatter / self.survey.weight
+
+    @cached_property
+    def variances(self) -> FloatArray:
+        """The weighted variance of each feature, shape ``(d,)``, with divisor the weight."""
+        return np.diagonal(self.covariance).copy()
+
+    def sample(self, size: int, rng: np.random.Generator) -> Rows:
+        """At most ``size`` of the rows, drawn without replacement; all of them if they are few."""
+        kept = np.empty((0, self.n_features))
+        kept_weights, keys = np.empty(0), np.empty(0)
+        for block, weights in self:
+            kept = np.concatenate([kept, block])
+            plain = np.ones(len(block)) if weights is None else weights
+            kept_weights = np.concatenate([kept_weights, plain])
+            keys = np.concatenate([keys, rng.random(len(block))])
+            if len(keys) > size:  # the smallest keys are a sample of the rows so far
+                chosen = np.sort(np.argpartition(keys, size)[:size])
+                kept, kept_weights, keys = kept[chosen], kept_weights[chosen], keys[chosen]
+        return Rows(kept, None if (kept_weights == 1).all() else kept_weights)
+
+    def sweep(self, n_components: int, kind: str) -> Any:
+        """The E-step of all rows, as a function of the mixture (:mod:`gmm.sweep`)."""
+        from gmm.sweep import ChunkSweep
+
+        return ChunkSweep(self, n_components, kind)
+
+    def refuse_degenerate(self) -> None:
+        """Raise if a feature is constant: every mixture would then have singular covariances."""
+        survey = self.survey
+        constant = np.flatnonzero(survey.least == survey.greatest)
+        if len(constant) == self.n_features:
+            raise SingularCovarianceError(
+                f"X: all {self.n_rows} rows are equal, so the likelihood has no maximum"
+            )
+        if len(constant):
+            raise SingularCovarianceError(
+                f"X: feature {constant[0]} is constant, so every covariance is singular; leave the "
+                "feature out, or give a positive ridge"
+            )
+
+
+class Rows(Source):
+    """Rows of an array or a memory map, already validated. Make them with :func:`as_rows`.
+
+    Parameters
+    ----------
+    X : array (n, d)
+    weights : array (n,), optional
+    """
+
+    def __init__(self, X: NDArray[Any], weights: FloatArray | None = None) -> None:
+        self.X = X
+        self.weights = weights
 
     @property
     def n_rows(self) -> int:
@@ -65,72 +209,72 @@ class Rows:
         """The sum of the weights: the number of rows where there are none."""
         return float(self.n_rows if self.weights is None else self.weights.sum())
 
-    def __iter__(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+    def __iter__(self) -> Iterator[Block]:
         for part in blocks(self.n_rows, self.n_features):
             weights = None if self.weights is None else self.weights[part]
             yield np.asarray(self.X[part], dtype=np.float64), weights
-
-    @cached_property
-    def mean(self) -> FloatArray:
-        """The weighted mean of each feature, shape ``(d,)``."""
-        first = np.asarray(self.X[0], dtype=np.float64)
-        total = np.zeros(self.n_features)
-        for block, weights in self:
-            residuals = block - first
-            total += residuals.sum(axis=0) if weights is None else weights @ residuals
-        return first + total / self.total_weight
-
-    @cached_property
-    def covariance(self) -> FloatArray:
-        """The weighted covariance of the features, shape ``(d, d)``, with divisor the weight."""
-        total = np.zeros((self.n_features, self.n_features))
-        for block, weights in self:
-            residuals = block - self.mean
-            weighted = residuals if weights is None else residuals * weights[:, None]
-            total += weighted.T @ residuals
-        return total / self.total_weight
-
-    @cached_property
-    def variances(self) -> FloatArray:
-        """The weighted variance of each feature, shape ``(d,)``, with divisor the weight."""
-        return np.diagonal(self.covariance).copy()
 
     def sample(self, size: int, rng: np.random.Generator) -> Rows:
         """At most ``size`` of the rows, drawn without replacement; all of them if they are few."""
         if self.n_rows <= size:
             return self
-        chosen = np.sort(rng.choice(self.n_rows, size, replace=False))
+        chosen = np.sort(rng.choice(self.n_rows, size, replace=False, shuffle=False))
         weights = None if self.weights is None else self.weights[chosen]
         return Rows(np.asarray(self.X[chosen], dtype=np.float64), weights)
 
-    def refuse_degenerate(self) -> None:
-        """Raise if a feature is constant: every mixture would then have singular covariances."""
-        constant = np.flatnonzero(self._constant_features())
-        if len(constant) == self.n_features:
-            raise SingularCovarianceError(
-                f"X: all {self.n_rows} rows are equal, so the likelihood has no maximum"
-            )
-        if len(constant):
-            raise SingularCovarianceError(
-                f"X: feature {constant[0]} is constant, so every covariance is singular; leave the "
-                "feature out, or give a positive ridge"
-            )
 
-    def _constant_features(self) -> NDArray[np.bool_]:
-        first, constant = self.X[0], np.ones(self.n_features, dtype=bool)
-        for part in blocks(self.n_rows, self.n_features):
-            constant &= (self.X[part] == first).all(axis=0)
-        return cast("NDArray[np.bool_]", constant)
+class BlockRows(Source):
+    """Rows that arrive in blocks: from files, a database, a generator that can be started again.
+
+    Parameters
+    ----------
+    blocks : iterable, or callable
+        An object that can be iterated over more than once, or a function that gives a new iterator
+        each time. It gives arrays ``(b, d)``, or pairs of such an array and weights ``(b,)``.
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> halves = gmm.rows.BlockRows([X[:136], X[136:]])
+    >>> round(gmm.fit(halves, 2, random_state=0).log_likelihood, 4)
+    -1130.264
+    """
+
+    def __init__(self, blocks: Iterable[Any] | Callable[[], Iterator[Any]]) -> None:
+        if isinstance(blocks, Iterator) or not (callable(blocks) or isinstance(blocks, Iterable)):
+            raise TypeError(
+                "blocks: expected an iterable that can be read more than once, or a function that "
+                f"returns a new iterator; got {type(blocks).__name__}"
+            )
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[Block]:
+        source = self.blocks() if callable(self.blocks) else iter(self.blocks)
+        n_features: int | None = None
+        first = 0
+        for item in source:
+            values, weights = item if isinstance(item, tuple) else (item, None)
+            array = as_matrix(values, "block", n_features=n_features)
+            n_features = array.shape[1]
+            refuse_non_finite(array, "X", first_row=first)
+            first += len(array)
+            checked = as_sample_weight(weights, len(array))
+            if checked is not None and not checked.all():
+                array, checked = array[checked > 0], checked[checked > 0]
+            yield np.asarray(array, dtype=np.float64), checked
+        if first == 0:
+            raise ValueError("blocks: expected at least one block of rows, got none")
 
 
 def as_rows(
-    X: ArrayLike | Rows,
+    X: ArrayLike | Source,
     sample_weight: ArrayLike | None = None,
     *,
     n_features: int | None = None,
     min_rows: int = 1,
 ) -> Rows:
-    """Validate rows and weights, block by block.
+    """Validate rows of an array and their weights, block by block.
 
     Parameters
     ----------
@@ -161,6 +305,8 @@ def as_rows(
     """
     if isinstance(X, Rows):
         return X
+    if isinstance(X, Source):
+        raise TypeError("X: expected an array, got rows that arrive in blocks")
     array = as_matrix(X, n_features=n_features, min_rows=min_rows)
     for part in blocks(*array.shape):
         refuse_non_finite(array[part], "X", first_row=part.start)
@@ -169,3 +315,56 @@ def as_rows(
         array, weights = array[weights > 0], weights[weights > 0]
         as_matrix(array, "X (rows of positive weight)", min_rows=min_rows)
     return Rows(array, weights)
+
+
+def as_source(X: Any, sample_weight: ArrayLike | None = None, *, min_rows: int = 1) -> Source:
+    """Rows from whatever a fit accepts.
+
+    Parameters
+    ----------
+    X : array (n, d), path, table or Source
+        An array or memory map; the path of a ``.npy`` file, which is read as a memory map; an
+        object with ``to_batches()``, such as a dataset or table of pyarrow; a Dask array; a
+        :class:`BlockRows`.
+    sample_weight : array (n,), optional
+        For arrays and files only: blocks bring their own weights.
+    min_rows : int
+        The least number of rows of positive weight.
+    """
+    if isinstance(X, Source):
+        pass
+    elif isinstance(X, str | os.PathLike):
+        path = os.fspath(X)
+        if not path.endswith(".npy"):
+            raise ValueError(f"X: expected the path of a .npy file, got {path!r}")
+        X = np.load(path, mmap_mode="r", allow_pickle=False)
+    elif hasattr(X, "to_batches"):
+        X = BlockRows(_Batches(X))
+    elif hasattr(X, "dask") and hasattr(X, "chunks"):
+        from gmm.distributed import DaskRows
+
+        X = DaskRows(X, sample_weight)
+        sample_weight = None
+    if not isinstance(X, Source):
+        return as_rows(X, sample_weight, min_rows=min_rows)
+    if sample_weight is not None:
+        raise ValueError("sample_weight: expected None, as blocks bring their own weights")
+    if X.n_rows < min_rows:
+        raise ValueError(
+            f"X: expected at least {min_rows} rows, one for each component, got {X.n_rows}"
+        )
+    return X
+
+
+class _Batches:
+    """The record batches of an Arrow table or dataset, as arrays."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        for batch in self.table.to_batches():
+            if batch.num_rows:
+                # a missing value becomes NaN, and is refused later
+                columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+                yield np.column_stack([as_numbers(c, "X") for c in columns]).astype(np.float64)

@@ -9,11 +9,13 @@ so that a result does not depend on the number of threads, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from math import ceil
 from operator import add
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,10 +35,12 @@ from gmm.natural import (
 )
 from gmm.normal import LOG_2PI
 from gmm.residual import Residuals
-from gmm.rows import Rows
+from gmm.rows import Rows, Source
 from gmm.statistics import Statistics
 
-__all__ = ["Sweep"]
+__all__ = ["ChunkSweep", "Frame", "Sweep"]
+
+Result = TypeVar("Result")
 
 #: Multiplications in one matrix product of a block: OpenBLAS does smaller ones without packing.
 PRODUCT = 1_000_000
@@ -54,6 +58,58 @@ FEATURE_MEMORY, ROW_MEMORY = 12_000_000, 32_000_000
 LOWEST = -1000.0
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where the rows lie: the same for all chunks of them, so that their statistics add.
+
+    Parameters
+    ----------
+    centre : array (d,)
+    scales : array (d,)
+        Units in which the features are of comparable size.
+    squared_radius : float
+        No row is farther than this from the centre, squared, in these units.
+    """
+
+    centre: FloatArray
+    scales: FloatArray
+    squared_radius: float
+
+    @classmethod
+    def of(cls, rows: Source) -> Frame:
+        """The frame of all rows, from their survey."""
+        survey = rows.survey
+        scales = np.sqrt(rows.variances)
+        scales[~(scales > 0)] = 1.0
+        reach = np.maximum(survey.greatest - survey.mean, survey.mean - survey.least) / scales
+        return cls(survey.mean, scales, float(reach @ reach))
+
+
+class ChunkSweep:
+    """The E-step of rows that arrive in blocks: one :class:`Sweep` for each, added in order.
+
+    Parameters
+    ----------
+    rows : Source
+    n_components : int
+    kind : str
+    """
+
+    def __init__(self, rows: Source, n_components: int, kind: str) -> None:
+        self.rows = rows
+        self.n_components = n_components
+        self.kind = kind
+        self.frame = Frame.of(rows)
+        self.centre, self.scales = self.frame.centre, self.frame.scales
+
+    def __call__(self, mixture: Mixture) -> Statistics:
+        """Expected statistics of all rows, and their log-likelihood, under a mixture."""
+        return _added(
+            Sweep(Rows(block, weights), self.n_components, self.kind, self.frame)(mixture)
+            for block, weights in self.rows
+        )
+
+
 class Sweep:
     """The E-step of all rows as a function of the mixture.
 
@@ -63,15 +119,27 @@ class Sweep:
     n_components : int
     kind : str
         full, tied, diag or spherical.
+    frame : Frame, optional
+        By default that of these rows; chunks of more rows share one.
+    n_threads : int, optional
+        By default :func:`gmm.threads.number`. The result does not depend on it.
     """
 
-    def __init__(self, rows: Rows, n_components: int, kind: str) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        n_components: int,
+        kind: str,
+        frame: Frame | None = None,
+        n_threads: int | None = None,
+    ) -> None:
         self.rows = rows
+        self.n_threads = n_threads
         self.kind = kind
-        self.centre = rows.mean
+        frame = Frame.of(rows) if frame is None else frame
+        self.centre, self.scales = frame.centre, frame.scales
+        self.squared_radius = frame.squared_radius
         self.centres = np.broadcast_to(self.centre, (n_components, rows.n_features))
-        self.scales = np.sqrt(rows.variances)
-        self.scales[self.scales == 0] = 1.0
         n, d, k = rows.n_rows, rows.n_features, n_components
         self.size = statistics_size(kind, d)
         self.shared = n * k >= SHARED
@@ -84,17 +152,16 @@ class Sweep:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Look at all rows once: how far they reach, and what of them can be kept."""
+        """Keep what of the rows can be kept."""
         n, d = self.rows.n_rows, self.rows.n_features
         keep_features = n * self.size * 8 <= FEATURE_MEMORY
         if not keep_features and n * d * 8 <= ROW_MEMORY:
             self.kept_rows = np.empty((d, n))
-        greatest = 0.0
         total = np.zeros((d, d))
+        if not (keep_features or self.kept_rows is not None or self.kind == "tied"):
+            return
         for part in self.parts:
             centred = self.rows.X[part].T - self.centre[:, None]  # (d, b)
-            scaled = centred / self.scales[:, None]
-            greatest = max(greatest, float(np.einsum("ij,ij->j", scaled, scaled).max()))
             if keep_features:
                 out = np.empty((self.size, centred.shape[1]))
                 self.kept_features[part.start] = features(centred, self.kind, out)
@@ -103,7 +170,6 @@ class Sweep:
             if self.kind == "tied":
                 weights = None if self.rows.weights is None else self.rows.weights[part]
                 total += (centred if weights is None else centred * weights) @ centred.T
-        self.squared_radius = greatest
         self.total_scatter = total
 
     def __call__(self, mixture: Mixture) -> Statistics:
@@ -116,6 +182,13 @@ class Sweep:
         if not error < TOLERANCE:
             return self._by_residuals(mixture)
         return self._in_natural_form(mixture)
+
+    def _run(self, tasks: int, work: Callable[[int, int], Result]) -> list[Result]:
+        """The results of all groups, in order, by as many threads as may be used."""
+        if self.n_threads == 1:
+            return [work(0, task) for task in range(tasks)]
+        with threads.one_blas_thread():
+            return threads.run(tasks, work, self.n_threads)
 
     # ------------------------------------------------------------------ natural parameters
 
@@ -130,7 +203,7 @@ class Sweep:
         if self.shared and len(self.parts) > 1:
             groups = _groups(self.parts)
             with threads.one_blas_thread():
-                results = threads.run(len(groups), lambda w, g: self._group(w, groups[g], theta))
+                results = self._run(len(groups), lambda w, g: self._group(w, groups[g], theta))
         else:
             results = [self._group(0, self.parts, theta)]
         sums, log_likelihood = results[0]
@@ -227,7 +300,7 @@ class Sweep:
             return _added(of_block(part) for part in groups[g])
 
         with threads.one_blas_thread():
-            return _added(threads.run(len(groups), of_group))
+            return _added(self._run(len(groups), of_group))
 
 
 def _added(parts: Iterable[Statistics]) -> Statistics:
