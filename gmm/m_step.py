@@ -26,7 +26,7 @@ __all__ = [
 
 
 #: A component with this share of the rows, or less, has none.
-EMPTY = 2.0**-900
+EMPTY = 2.0**-150
 
 
 def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> Mixture:

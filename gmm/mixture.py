@@ -55,7 +55,7 @@ from gmm.normal import (
     log_determinant,
     split_coordinates,
 )
-from gmm.rows import as_rows, blocks
+from gmm.rows import Source, as_rows, blocks
 
 __all__ = ["Mixture", "log_sum_exp"]
 
@@ -612,7 +612,9 @@ def _shares(joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     return joint, np.log(totals) + shift
 
 
-def _n_rows(X: ArrayLike) -> int:
+def _n_rows(X: ArrayLike | Source) -> int:
+    if isinstance(X, Source):
+        raise TypeError("X: expected an array, got rows that arrive in blocks")
     return int(as_matrix(X).shape[0])
 
 

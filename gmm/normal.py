@@ -53,7 +53,7 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     ------
     SingularCovarianceError
         If a matrix is not positive definite to working precision: if what remains of a variance,
-        once the coordinates before it are known, is below ``4 d`` rounding units of it.
+        once the coordinates before it are known, is below ``16 d`` rounding units of it.
 
     Notes
     -----
@@ -71,7 +71,7 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     try:
         factors: FloatArray = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
         pivots = np.diagonal(factors, axis1=-2, axis2=-1)
-        remains = pivots * pivots > (4 * d * EPS if d > 1 else 0.0) * variances
+        remains = pivots * pivots > (16 * d * EPS if d > 1 else 0.0) * variances
         if remains.all():
             return factors
         sound = remains.all(axis=-1)

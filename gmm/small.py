@@ -192,7 +192,7 @@ class PlaneSteps:
         narrow_x = float(self.narrowest[0])
         narrow_y = float(self.narrowest[1]) if self.d == 2 else 0.0
         for k, (_, _, _, a, b, c) in enumerate(components):
-            if not (a > narrow_x and c > narrow_y and c - b * (b / a) > 8 * EPS * c):
+            if not (a > narrow_x and c > narrow_y and c - b * (b / a) > 32 * EPS * c):
                 raise SingularCovarianceError(
                     f"covariances of component {k}: expected a positive definite matrix that is "
                     "not negligible beside the data"

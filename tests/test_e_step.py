@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ def _error_bound(s: float, k: int) -> float:
     """The right-hand side of thm-log-sum-exp-error, for exp and log good to one unit."""
     v, eta = 2 * U, 2.0**-1022
     gamma = (k - 1) * U / (1 - (k - 1) * U)
-    first = U / (np.e * (1 - U))
+    first = U / (math.e * (1 - U))
     tau = gamma + (1 + gamma) * (v + (k - 1) * ((1 + v) * first + eta))
     return float(U * abs(s) + (1 + U) * (v * np.log(k) + (1 + v) * tau / (1 - tau)))
 

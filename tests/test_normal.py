@@ -420,7 +420,7 @@ def test_expected_quadratic_form_of_a_finite_population() -> None:
 @pytest.mark.derives("thm-max-entropy", "eq-normal-entropy")
 def test_normal_has_the_greatest_entropy_of_its_variance() -> None:
     normal = random_normal(4, 13)
-    sign, log_det = np.linalg.slogdet(2 * np.pi * np.e * normal.covariance)
+    sign, log_det = np.linalg.slogdet(2 * np.pi * math.e * normal.covariance)
     assert sign == 1
     assert normal.entropy() == pytest.approx(0.5 * log_det, rel=1e-12)
     greatest = Normal([0.0], [[1.0]]).entropy()
