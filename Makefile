@@ -1,5 +1,6 @@
 # make book   builds the site from the chapters, the package and the data
 # make test   checks everything: style, types, package, book, site
+# make bench  times the package beside scikit-learn, and writes the table of the benchmarks
 # make clean  deletes what these two have made, the virtual environment aside
 #
 # Each does its own set-up: a virtual environment in .venv with the pinned requirements.
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test clean
+.PHONY: book test bench clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -24,6 +25,9 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/jupyter-book build .
 	$(BIN)/pytest
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
 
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

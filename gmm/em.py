@@ -33,7 +33,7 @@ from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.rows import Rows, Source, as_source
 from gmm.selection import aic, bic
-from gmm.small import PlaneSteps
+from gmm.small import SmallSteps
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep
 
@@ -445,8 +445,8 @@ def _steps(rows: Source, n_components: int, family: str, ridge: float) -> Any:
     if not isinstance(rows, Rows):
         return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge)
     sweep = Sweep(rows, n_components, kind)
-    if rows.n_features <= 2 and rows.n_rows <= 8192:
-        return PlaneSteps(rows, sweep, family, ridge)
+    if rows.n_features <= SmallSteps.MOST_FEATURES and rows.n_rows <= SmallSteps.MOST_ROWS:
+        return SmallSteps(rows, sweep, family, ridge)
     return MixtureSteps(rows, sweep, family, ridge)
 
 

@@ -1,11 +1,11 @@
-"""EM on few rows of one or two features, in plain numbers.
+"""EM on few rows of up to three features, in plain numbers.
 
 With a few hundred rows the arithmetic of an iteration takes microseconds, and what takes the time
-is to make arrays and objects of two or three numbers. Here the parameters and the statistics of an
+is to make arrays and objects of a few numbers. Here the parameters and the statistics of an
 iteration are Python floats, and only the two matrix products and the exponential between them are
 NumPy's: eight calls for an iteration. The formulas are those of :mod:`gmm.natural` and
-:mod:`gmm.m_step`, written out for matrices of two rows; where rounding or range forbids them, the
-iteration is done by :class:`gmm.sweep.Sweep` instead.
+:mod:`gmm.m_step`, with the inverses of small matrices written out; where rounding or range forbids
+them, the iteration is done by :class:`gmm.sweep.Sweep` instead.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES, restrict
 from gmm.m_step import EMPTY, m_step
 from gmm.mixture import Mixture
-from gmm.natural import EPS, TOLERANCE
+from gmm.natural import EPS, LOG2_E, TOLERANCE, features, statistics_size, unpacked
 from gmm.rows import Rows
 from gmm.statistics import Statistics
 from gmm.sweep import LOWEST, Sweep
 
-__all__ = ["PlaneSteps"]
+__all__ = ["Component", "SmallSteps"]
 
-LOG2_E = 1.0 / log(2.0)
 LOG_2PI = log(2 * pi)
 
-#: A component: weight, mean (x, y), covariance (xx, xy, yy). With one feature y is constant, and
-#: the variance in y is one.
-Component = tuple[float, float, float, float, float, float]
-#: Its expected statistics: N, Σx, Σy, Σxx, Σxy, Σyy about the centre of the data.
+HALF = 0.5 * LOG2_E
+
+#: A component: its weight, its mean, the lower triangle of its covariance, row by row.
+Component = list[float]
+#: Its statistics about the centre of the data, in the order of :func:`gmm.natural.features`.
 Moments = list[float]
+#: What :func:`_expand_2` and its like return.
+Expansion = tuple[float, float, float, float, list[float]]
 
 
-class PlaneSteps:
-    """The two steps of EM for rows of one or two features.
+class SmallSteps:
+    """The two steps of EM for rows of one, two or three features.
 
     Parameters
     ----------
@@ -47,53 +49,51 @@ class PlaneSteps:
     ridge : float
     """
 
+    #: The most features and rows for which this is worth while.
+    MOST_FEATURES = 3
+    MOST_ROWS = 8192
+
     def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
+        d = self.d = rows.n_features
         self.family = family
         self.kind = FAMILIES[family]
         self.ridge = ridge
         self.sweep = sweep
         self.rows = rows
-        self.d = rows.n_features
-        self.centre = sweep.centre.tolist()
-        self.scales = (sweep.scales**2).tolist()
-        s, t = sweep.scales[0], sweep.scales[1] if self.d == 2 else 1.0
-        self.units = np.array([1.0, s, t, s * s, s * t, t * t])
-        self.narrowest = 1e-18 * rows.variances
-        x = np.asarray(rows.X, dtype=np.float64).T - sweep.centre[:, None]
-        one, u = np.ones(rows.n_rows), x[0]
-        v = x[1] if self.d == 2 else np.zeros(rows.n_rows)
-        self.features = np.stack([one, u, v, u * u, u * v, v * v])  # (6, n)
+        pairs = [(i, j) for i in range(d) for j in range(i + 1)]
+        self.diagonal = [1.0 if i == j else 0.0 for i, j in pairs]
+        self.ridges = [ridge * one for one in self.diagonal]
+        self.constant = -0.5 * d * LOG_2PI
+        scales = sweep.scales
+        self.squared = (scales**2).tolist()
+        self.units = np.array([1.0, *scales, *(scales[i] * scales[j] for i, j in pairs)])
+        self.narrowest = (1e-18 * rows.variances).tolist()
+        self.expand, self.central, self.sound = _EXPANDED[d], _CENTRAL[d], _SOUND[d]
+        centred = np.asarray(rows.X, dtype=np.float64).T - sweep.centre[:, None]
+        size = statistics_size("full", d)
+        self.features = features(centred, "full", np.empty((size, rows.n_rows)))  # (P, n)
         self.transposed = np.ascontiguousarray(self.features.T)
-        self.ones = one if rows.weights is None else rows.weights
+        self.ones = np.ones(rows.n_rows) if rows.weights is None else rows.weights
         self.lowest = np.full(rows.n_rows, LOWEST)
         self.totals = np.empty(rows.n_rows)
         self.logs = np.empty(rows.n_rows)
 
     def load(self, mixture: Mixture) -> list[Component]:
         """A mixture's parameters as plain numbers, about the centre of the data."""
-        one = self.d == 1
-        centre = self.centre
-        return [
-            (w, m[0] - centre[0], 0.0, c[0][0], 0.0, 1.0)
-            if one
-            else (w, m[0] - centre[0], m[1] - centre[1], c[0][0], c[0][1], c[1][1])
-            for w, m, c in zip(
-                mixture.weights.tolist(),
-                mixture.means.tolist(),
-                mixture.covariances.tolist(),
-                strict=True,
-            )
-        ]
+        i, j = np.tril_indices(self.d)
+        table = np.column_stack(
+            [mixture.weights, mixture.means - self.sweep.centre, mixture.covariances[:, i, j]]
+        )
+        components: list[Component] = table.tolist()
+        return components
 
     def mixture(self, components: list[Component]) -> Mixture:
         """The mixture that has these parameters."""
-        d = self.d
-        weights = np.array([c[0] for c in components])
-        means = np.array([c[1 : 1 + d] for c in components]) + self.sweep.centre
-        matrices = np.array([[[c[3], c[4]], [c[4], c[5]]] for c in components])[:, :d, :d]
-        stored = restrict(matrices, self.kind, weights / weights.sum())
-        if self.kind == "tied":
-            stored = matrices[0]
+        table = np.array(components)
+        weights, means = table[:, 0], table[:, 1 : 1 + self.d] + self.sweep.centre
+        matrices = unpacked(table[:, 1 + self.d :], self.d)
+        tied = self.kind == "tied"
+        stored = matrices[0] if tied else restrict(matrices, self.kind, weights)
         return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), self.family)
 
     def expect(self, components: list[Component]) -> tuple[list[Moments] | Statistics, float]:
@@ -120,32 +120,20 @@ class PlaneSteps:
     def _natural(self, components: list[Component]) -> list[Moments] | None:
         """Θ, one row for each component; None where its rounding errors would be too great."""
         theta = []
-        constant = -0.5 * self.d * LOG_2PI
-        half = 0.5 * LOG2_E
-        s0 = self.scales[0]
-        s1 = self.scales[1] if self.d == 2 else 0.0
-        i0, i1 = 1 / s0, 1 / s1 if self.d == 2 else 0.0
         reach = max(self.sweep.squared_radius, 1.0)
         limit = TOLERANCE / (EPS * reach)
         reach *= 1.0001  # only the means of a start can lie beyond all rows
-        for w, x, y, xx, xy, yy in components:
-            determinant = xx * yy - xy * xy
-            if not 0 < determinant < inf:  # in units too small or too great for a square
+        expand, squared, constant = self.expand, self.squared, self.constant
+        for component in components:
+            weight = component[0]
+            found = expand(component, squared)
+            if found is None or not weight > 0:
                 return None
-            p, q, r = yy / determinant, -xy / determinant, xx / determinant
-            if not (w > 0 and p * s0 + r * s1 < limit and x * x * i0 + y * y * i1 <= reach):
+            log_determinant, quadratic, trace, distance, row = found
+            if not (trace < limit and distance <= reach):
                 return None
-            u, v = p * x + q * y, q * x + r * y
-            theta.append(
-                [
-                    LOG2_E * (log(w) - 0.5 * log(determinant) + constant) - half * (u * x + v * y),
-                    LOG2_E * u,
-                    LOG2_E * v,
-                    -half * p,
-                    -LOG2_E * q,
-                    -half * r,
-                ]
-            )
+            row[0] = LOG2_E * (log(weight) - 0.5 * (log_determinant + quadratic) + constant)
+            theta.append(row)
         return theta
 
     def _by_sweep(self, components: list[Component]) -> tuple[Statistics, float]:
@@ -156,43 +144,53 @@ class PlaneSteps:
         """The M-step (:eq:`eq-weight-update` to :eq:`eq-spherical-update`)."""
         if isinstance(moments, Statistics):
             return self.load(m_step(moments, self.family, self.ridge))
-        total = sum(m[0] for m in moments)
-        two, kind, ridge = self.d == 2, self.kind, self.ridge
-        components: list[Component] = []
-        for n, x, y, xx, xy, yy in moments:
-            if not n > EMPTY * total:
+        total = sum([m[0] for m in moments])
+        weights: list[float] = []
+        means, covariances = [], []
+        for m in moments:
+            if not m[0] > EMPTY * total:
                 raise SingularCovarianceError(
-                    f"component {len(components)} is responsible for no row, so its mean is "
-                    "undefined"
+                    f"component {len(weights)} is responsible for no row, so its mean is undefined"
                 )
-            x /= n
-            y /= n
-            a, b, c = xx / n - x * x, xy / n - x * y, yy / n - y * y
-            if kind == "diag":
-                b = 0.0
-            elif kind == "spherical" and two:
-                a, b = 0.5 * (a + c), 0.0
-                c = a
-            components.append((n / total, x, y, a, b, c))
-        if kind == "tied":
-            a = sum(c[0] * c[3] for c in components)
-            b = sum(c[0] * c[4] for c in components)
-            c_ = sum(c[0] * c[5] for c in components)
-            components = [(c[0], c[1], c[2], a, b, c_) for c in components]
-        if two:
-            if ridge:
-                components = [(w, x, y, a + ridge, b, c + ridge) for w, x, y, a, b, c in components]
-        else:
-            components = [(w, x, 0.0, a + ridge, 0.0, 1.0) for w, x, _, a, _, _ in components]
+            mean, packed = self.central(m)
+            weights.append(m[0] / total)
+            means.append(mean)
+            covariances.append(packed)
+        if self.kind != "full":
+            covariances = self._restricted(covariances, weights)
+        if self.ridge:
+            ridges = self.ridges
+            covariances = [[c + r for c, r in zip(p, ridges)] for p in covariances]  # noqa: B905  # twice as slow with a check
+        components = [
+            [w, *mean, *packed] for w, mean, packed in zip(weights, means, covariances, strict=True)
+        ]
         self._refuse_singular(components)
         return components
 
+    def _restricted(
+        self, covariances: list[list[float]], weights: list[float]
+    ) -> list[list[float]]:
+        """The covariances of the family, from the full ones."""
+        if self.kind == "tied":
+            shared = [
+                sum(w * c for w, c in zip(weights, entries, strict=True))
+                for entries in zip(*covariances, strict=True)
+            ]
+            return [shared] * len(covariances)
+        result = []
+        for packed in covariances:
+            variances = [c * one for c, one in zip(packed, self.diagonal, strict=True)]
+            if self.kind == "spherical":
+                mean = sum(variances) / self.d
+                variances = [mean * one for one in self.diagonal]
+            result.append(variances)
+        return result
+
     def _refuse_singular(self, components: list[Component]) -> None:
         """Raise for a covariance that is not positive definite to working precision."""
-        narrow_x = float(self.narrowest[0])
-        narrow_y = float(self.narrowest[1]) if self.d == 2 else 0.0
-        for k, (_, _, _, a, b, c) in enumerate(components):
-            if not (a > narrow_x and c > narrow_y and c - b * (b / a) > 32 * EPS * c):
+        sound, narrowest = self.sound, self.narrowest
+        for k, component in enumerate(components):
+            if not sound(component, narrowest):
                 raise SingularCovarianceError(
                     f"covariances of component {k}: expected a positive definite matrix that is "
                     "not negligible beside the data"
@@ -205,11 +203,11 @@ class PlaneSteps:
 
     def from_vector(self, vector: FloatArray, like: list[Component]) -> list[Component] | None:
         """The parameters of a vector; None if they make no mixture."""
-        table = (vector.reshape(len(like), 6) * self.units).tolist()
+        table: list[Component] = (vector.reshape(len(like), -1) * self.units).tolist()
         total = sum(row[0] for row in table)
         if not min(row[0] for row in table) > 1e-12:
             return None
-        components: list[Component] = [(w / total, x, y, a, b, c) for w, x, y, a, b, c in table]
+        components = [[row[0] / total, *row[1:]] for row in table]
         try:
             self._refuse_singular(components)
         except SingularCovarianceError:
@@ -220,14 +218,13 @@ class PlaneSteps:
         """The same statistics as one value."""
         if isinstance(moments, Statistics):
             return moments
-        table = np.array(moments)
         d = self.d
-        matrices = np.array([[[m[3], m[4]], [m[4], m[5]]] for m in moments])[:, :d, :d]
-        second: FloatArray = matrices
+        table = np.array(moments)
+        second: FloatArray = unpacked(table[:, 1 + d :], d)
         if self.kind == "tied":
-            second = matrices.sum(axis=0)
+            second = second.sum(axis=0)
         elif self.kind != "full":
-            second = np.diagonal(matrices, axis1=1, axis2=2)
+            second = np.diagonal(second, axis1=1, axis2=2)
             second = second if self.kind == "diag" else second.sum(axis=1)
         centres = np.broadcast_to(self.sweep.centre, (len(moments), d))
         return Statistics(
@@ -239,3 +236,99 @@ class PlaneSteps:
             log_likelihood,
             self.rows.n_rows,
         )
+
+
+# ---------------------------------------------------------------- small matrices, written out
+#
+# Three functions for each number of features. The first expands a component: the logarithm of its
+# determinant, its mean's squared Mahalanobis distance from the centre, the trace of its precision
+# and the mean's squared distance in the data's units, and its natural parameters but for the
+# constant. The second takes the moments of a component about its mean. The third tells whether a
+# covariance is sound: wider than what is negligible, and with pivots above rounding.
+
+
+def _expand_1(component: Component, squared: list[float]) -> Expansion | None:
+    _, x, xx = component
+    if not 0 < xx < inf:
+        return None
+    p = 1 / xx
+    u = p * x
+    return log(xx), u * x, p * squared[0], x * x / squared[0], [0.0, LOG2_E * u, -HALF * p]
+
+
+def _central_1(m: Moments) -> tuple[list[float], list[float]]:
+    n, x, xx = m
+    x /= n
+    return [x], [xx / n - x * x]
+
+
+def _sound_1(component: Component, narrowest: list[float]) -> bool:
+    return component[2] > narrowest[0]
+
+
+def _expand_2(component: Component, squared: list[float]) -> Expansion | None:
+    _, x, y, xx, yx, yy = component
+    determinant = xx * yy - yx * yx
+    if not 0 < determinant < inf:  # also in units too small or too great for a product
+        return None
+    p, q, r = yy / determinant, -yx / determinant, xx / determinant
+    u, v = p * x + q * y, q * x + r * y
+    s, t = squared
+    row = [0.0, LOG2_E * u, LOG2_E * v, -HALF * p, -LOG2_E * q, -HALF * r]
+    return log(determinant), u * x + v * y, p * s + r * t, x * x / s + y * y / t, row
+
+
+def _central_2(m: Moments) -> tuple[list[float], list[float]]:
+    n, x, y, xx, yx, yy = m
+    x /= n
+    y /= n
+    return [x, y], [xx / n - x * x, yx / n - y * x, yy / n - y * y]
+
+
+def _sound_2(component: Component, narrowest: list[float]) -> bool:
+    _, _, _, xx, yx, yy = component
+    wide = xx > narrowest[0] and yy > narrowest[1]
+    return wide and yy - yx * (yx / xx) > 32 * EPS * yy
+
+
+def _expand_3(component: Component, squared: list[float]) -> Expansion | None:
+    _, x, y, z, xx, yx, yy, zx, zy, zz = component
+    p, q, r = yy * zz - zy * zy, zy * zx - yx * zz, yx * zy - yy * zx
+    determinant = xx * p + yx * q + zx * r
+    if not 0 < determinant < inf:
+        return None
+    p, q, r = p / determinant, q / determinant, r / determinant
+    a = (xx * zz - zx * zx) / determinant
+    b = (yx * zx - xx * zy) / determinant
+    c = (xx * yy - yx * yx) / determinant
+    u, v, w = p * x + q * y + r * z, q * x + a * y + b * z, r * x + b * y + c * z
+    s, t, o = squared
+    row = [0.0, LOG2_E * u, LOG2_E * v, LOG2_E * w, -HALF * p, -LOG2_E * q, -HALF * a]
+    row += [-LOG2_E * r, -LOG2_E * b, -HALF * c]
+    trace, distance = p * s + a * t + c * o, x * x / s + y * y / t + z * z / o
+    return log(determinant), u * x + v * y + w * z, trace, distance, row
+
+
+def _central_3(m: Moments) -> tuple[list[float], list[float]]:
+    n, x, y, z, xx, yx, yy, zx, zy, zz = m
+    x /= n
+    y /= n
+    z /= n
+    upper = [xx / n - x * x, yx / n - y * x, yy / n - y * y]
+    return [x, y, z], [*upper, zx / n - z * x, zy / n - z * y, zz / n - z * z]
+
+
+def _sound_3(component: Component, narrowest: list[float]) -> bool:
+    _, _, _, _, xx, yx, yy, zx, zy, zz = component
+    if not (xx > narrowest[0] and yy > narrowest[1] and zz > narrowest[2]):
+        return False
+    slope = yx / xx
+    second, rest = yy - slope * yx, zy - slope * zx
+    if not second > 48 * EPS * yy:
+        return False
+    return zz - zx / xx * zx - rest / second * rest > 48 * EPS * zz
+
+
+_EXPANDED = {1: _expand_1, 2: _expand_2, 3: _expand_3}
+_CENTRAL = {1: _central_1, 2: _central_2, 3: _central_3}
+_SOUND = {1: _sound_1, 2: _sound_2, 3: _sound_3}

@@ -353,7 +353,7 @@ def test_an_interrupt_before_anything_is_reached_is_passed_on(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gmm.small.PlaneSteps.expect", interrupted)
+    monkeypatch.setattr("gmm.small.SmallSteps.expect", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gmm.fit(old_faithful, 2)
 

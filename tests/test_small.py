@@ -13,17 +13,17 @@ from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.em import MixtureSteps
 from gmm.families import FAMILIES as KINDS
 from gmm.rows import as_rows
-from gmm.small import Component, PlaneSteps
+from gmm.small import Component, SmallSteps
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep
 
 
 def both(
     X: FloatArray, k: int, family: str, weights: FloatArray | None = None, ridge: float = 0.0
-) -> tuple[PlaneSteps, MixtureSteps]:
+) -> tuple[SmallSteps, MixtureSteps]:
     rows = as_rows(X, weights)
     sweep = Sweep(rows, k, KINDS[family])
-    return PlaneSteps(rows, sweep, family, ridge), MixtureSteps(rows, sweep, family, ridge)
+    return SmallSteps(rows, sweep, family, ridge), MixtureSteps(rows, sweep, family, ridge)
 
 
 def after(steps: Any, start: gmm.Mixture, iterations: int) -> tuple[gmm.Mixture, float, Statistics]:
