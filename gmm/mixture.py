@@ -40,7 +40,7 @@ from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
     TOLERANCE,
-    cancellation,
+    cancellation_of,
     features,
     log_weights,
     natural_parameters,
@@ -316,26 +316,24 @@ class Mixture:
         return constants - 0.5 * self.squared_distances(block)
 
     @cached_property
-    def _natural(self) -> tuple[FloatArray, float, FloatArray, float]:
-        """Natural parameters about the mixture's mean, shift, scales, the means' squared reach."""
-        spread = self.means - self.mean
+    def _natural(self) -> tuple[FloatArray, float, FloatArray, FloatArray]:
+        """Natural parameters about the mixture's mean, their shift, the offsets, the scales."""
+        offsets = self.means - self.mean
         theta, shift = natural_parameters(
-            self.weights, spread, self.whiteners, self.log_determinants, self.kind
+            self.weights, offsets, self.whiteners, self.log_determinants, self.kind
         )
-        scales = np.sqrt(self.weights @ (self.variances + spread**2))
-        reach = float(((spread / scales) ** 2).sum(axis=1).max())
-        return theta, shift - 0.5 * self.n_features * LOG_2PI, scales, reach
+        scales = np.sqrt(self.weights @ (self.variances + offsets**2))
+        return theta, shift - 0.5 * self.n_features * LOG_2PI, offsets, scales
 
     def _joint(self, block: FloatArray) -> FloatArray:
         """The log joint densities of rows, shape ``(K, b)``, as :func:`log_joint` or faster."""
         d, b = self.n_features, len(block)
         if self.kind != "full" or d < MANY_FEATURES:
-            theta, shift, scales, reach = self._natural
+            theta, shift, offsets, scales = self._natural
             rows = np.empty((statistics_size(self.kind, d), b))
             centred = np.subtract(block.T, self.mean[:, None], out=rows[1 : 1 + d])
-            squared_radius = float(((centred / scales[:, None]) ** 2).sum(axis=0).max())
-            squared_radius = max(squared_radius, reach)
-            if cancellation(self.whiteners, self.kind, scales, squared_radius) < TOLERANCE:
+            reach = np.abs(centred).max(axis=1)
+            if cancellation_of(self.whiteners, self.kind, offsets, scales, reach) < TOLERANCE:
                 joint: FloatArray = theta @ features(centred, self.kind, rows)
                 joint *= LOG_2
                 joint += shift

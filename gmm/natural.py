@@ -21,7 +21,14 @@ import numpy as np
 
 from gmm.checks import FloatArray, IntArray
 
-__all__ = ["cancellation", "features", "natural_parameters", "statistics_size", "unpacked"]
+__all__ = [
+    "cancellation",
+    "cancellation_of",
+    "features",
+    "natural_parameters",
+    "statistics_size",
+    "unpacked",
+]
 
 EPS = float(np.finfo(np.float64).eps)
 LOG_2 = float(np.log(2.0))
@@ -189,3 +196,36 @@ def cancellation(
         rows = "ki,ki->k" if kind == "diag" else "...ij,...ij->..."
         traces = np.einsum(rows, scaled, scaled)
     return EPS * squared_radius * float(np.max(traces))
+
+
+def cancellation_of(
+    whiteners: FloatArray,
+    kind: str,
+    offsets: FloatArray,
+    scales: FloatArray,
+    reach: FloatArray,
+) -> float:
+    """The bound of :func:`cancellation` for rows that lie in a box.
+
+    For diagonal covariances the terms of the quadratic form are squares, one for each feature, and
+    the bound takes them one by one: with the reach as units the radius is one. For full ones it
+    must take all pairs.
+
+    Parameters
+    ----------
+    whiteners : array
+        In the shape of the kind.
+    kind : str
+    offsets : array (K, d)
+        Means less the centre: they may lie beyond the rows.
+    scales : array (d,)
+        Units in which the features are of comparable size.
+    reach : array (d,)
+        No row is farther than this from the centre in any feature.
+    """
+    if kind in ("diag", "spherical"):
+        return cancellation(whiteners, kind, np.maximum(reach, np.abs(offsets).max(axis=0)), 1.0)
+    scaled = offsets / scales
+    radius = float(((reach / scales) ** 2).sum())
+    radius = max(radius, float(np.einsum("ki,ki->k", scaled, scaled).max()))
+    return cancellation(whiteners, kind, scales, radius)

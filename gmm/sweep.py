@@ -27,7 +27,7 @@ from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
     TOLERANCE,
-    cancellation,
+    cancellation_of,
     features,
     natural_parameters,
     statistics_size,
@@ -67,13 +67,18 @@ class Frame:
     centre : array (d,)
     scales : array (d,)
         Units in which the features are of comparable size.
-    squared_radius : float
-        No row is farther than this from the centre, squared, in these units.
+    reach : array (d,)
+        No row is farther than this from the centre in any feature.
     """
 
     centre: FloatArray
     scales: FloatArray
-    squared_radius: float
+    reach: FloatArray
+
+    @property
+    def squared_radius(self) -> float:
+        """No row is farther than this from the centre, squared, in units of the scales."""
+        return float(((self.reach / self.scales) ** 2).sum())
 
     @classmethod
     def of(cls, rows: Source) -> Frame:
@@ -81,8 +86,8 @@ class Frame:
         survey = rows.survey
         scales = np.sqrt(rows.variances)
         scales[~(scales > 0)] = 1.0
-        reach = np.maximum(survey.greatest - survey.mean, survey.mean - survey.least) / scales
-        return cls(survey.mean, scales, float(reach @ reach))
+        reach = np.maximum(survey.greatest - survey.mean, survey.mean - survey.least)
+        return cls(survey.mean, scales, reach)
 
 
 class ChunkSweep:
@@ -138,6 +143,7 @@ class Sweep:
         self.kind = kind
         frame = Frame.of(rows) if frame is None else frame
         self.centre, self.scales = frame.centre, frame.scales
+        self.reach = frame.reach
         self.squared_radius = frame.squared_radius
         self.centres = np.broadcast_to(self.centre, (n_components, rows.n_features))
         n, d, k = rows.n_rows, rows.n_features, n_components
@@ -176,9 +182,8 @@ class Sweep:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
         if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
             return self._by_residuals(mixture)
-        offsets = (mixture.means - self.centre) / self.scales  # a start may lie beyond all rows
-        reach = max(self.squared_radius, float(np.einsum("ki,ki->k", offsets, offsets).max()))
-        error = cancellation(mixture.whiteners, self.kind, self.scales, reach)
+        offsets = mixture.means - self.centre  # a start may lie beyond all rows
+        error = cancellation_of(mixture.whiteners, self.kind, offsets, self.scales, self.reach)
         if not error < TOLERANCE:
             return self._by_residuals(mixture)
         return self._in_natural_form(mixture)
