@@ -27,7 +27,7 @@ test: $(READY)
 	$(BIN)/pytest
 
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
+	$(BIN)/python tests/benchmarks/bench.py benchmarks.csv
 
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
