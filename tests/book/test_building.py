@@ -48,6 +48,7 @@ def test_page_shows_results_numbers_and_source(built: SmallBook) -> None:
 
 def test_ledger_names_result_function_and_test(built: SmallBook) -> None:
     page = (built.root / "_build/html/appendices/ledger.html").read_text(encoding="utf-8")
+    page = re.sub(r"<wbr\s*/?>", "", page)  # where long names may break
     for text in ("thm-double", "eq-double", "gmm.core.double", "test_chapter.py::test_doubling"):
         assert text in page
     assert 'href="../part/chapter.html#thm-double"' in page
