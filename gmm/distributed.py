@@ -20,7 +20,7 @@ from gmm.checks import FloatArray, refuse_non_finite
 from gmm.mixture import Mixture
 from gmm.rows import Block, Rows, Source, Survey, as_rows
 from gmm.statistics import Statistics
-from gmm.sweep import Frame, Sweep
+from gmm.sweep import ChunkSweep, Frame, Sweep
 
 __all__ = ["DaskRows", "DaskSweep"]
 
@@ -119,7 +119,7 @@ class DaskRows(Source):
         return Rows(np.concatenate([rows.X for rows in drawn]), weights)
 
 
-class DaskSweep:
+class DaskSweep(ChunkSweep):
     """The E-step of all chunks, where they are.
 
     Parameters
@@ -129,12 +129,7 @@ class DaskSweep:
     kind : str
     """
 
-    def __init__(self, rows: DaskRows, n_components: int, kind: str) -> None:
-        self.rows = rows
-        self.n_components = n_components
-        self.kind = kind
-        self.frame = Frame.of(rows)
-        self.centre, self.scales = self.frame.centre, self.frame.scales
+    rows: DaskRows
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""

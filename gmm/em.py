@@ -28,8 +28,8 @@ from gmm.checks import (
 )
 from gmm.convergence import ACCELERATIONS, Accelerator, accelerator
 from gmm.families import FAMILIES, parse_family
-from gmm.initial import starting_mixture
-from gmm.m_step import m_step
+from gmm.initial import refuse_unknown_start, starting_mixture
+from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
 from gmm.rows import Rows, Source, as_source
 from gmm.selection import aic, bic
@@ -41,12 +41,6 @@ __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
 #: The names of the stopping rules.
 STOPPING_RULES = ("mean", "absolute", "relative", "aitken")
-
-#: No weight of a candidate of an accelerator may be smaller.
-SMALLEST_WEIGHT = 1e-12
-
-#: A component narrower than this part of the data's own deviation has collapsed.
-NARROWEST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,30 +288,33 @@ def fit(
     >>> gmm.fit(X, 2, random_state=0).mixture.weights.round(3)
     array([0.356, 0.644])
     """
-    rows = as_source(X, sample_weight, min_rows=as_count(n_components, "n_components"))
+    k = as_count(n_components, "n_components")
+    rows = as_source(X, sample_weight, min_rows=k)
     rule = _StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )
     name = parse_family(family)
+    width = as_non_negative(ridge, "ridge")
+    refuse_unknown_start(start)
+    if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
+        raise ValueError(
+            "n_starts: expected 1, as the start that is given leaves nothing to chance"
+        )
+    rng = as_generator(random_state)
+    if not width:
+        rows.refuse_degenerate()
     problem = _Problem(
         rows,
-        as_count(n_components, "n_components"),
+        k,
         name,
-        as_non_negative(ridge, "ridge"),
+        width,
         rule,
         as_count(max_iter, "max_iter", minimum=0),
         _kept_iterations(keep),
         as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
-        _steps(rows, n_components, name, as_non_negative(ridge, "ridge")),
+        _steps(rows, k, name, width),
     )
-    if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
-        raise ValueError(
-            "n_starts: expected 1, as the start that is given leaves nothing to chance"
-        )
-    if not problem.ridge:
-        rows.refuse_degenerate()
-    rng = as_generator(random_state)
     best: _Outcome | None = None
     runs: list[Run] = []
     failure: SingularCovarianceError | None = None

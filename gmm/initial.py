@@ -98,11 +98,7 @@ def starting_mixture(
         return _given_mixture(start, n_components, rows.n_features, name)
     if not isinstance(start, str):
         return _from_means(rows, _given_means(start, n_components, rows), name, ridge)
-    if start not in STARTS:
-        known = ", ".join(repr(s) for s in STARTS)
-        raise ValueError(
-            f"start: expected one of {known}, a Mixture or an array of means; got {shown(start)}"
-        )
+    refuse_unknown_start(start)
     rng = as_generator(random_state)
     subset = rows.sample(max(START_ROWS, n_components), rng)
     if start == "random":
@@ -119,6 +115,15 @@ def starting_mixture(
             labels = _nearest(scaled.X, scaled.X[seeds])
         mixture = _from_labels(subset, labels, n_components, name, ridge)
     return mixture.reordered(np.lexsort(mixture.means.T[::-1]))
+
+
+def refuse_unknown_start(start: object) -> None:
+    """Raise for a name that is not that of a start."""
+    if isinstance(start, str) and start not in STARTS:
+        known = ", ".join(repr(s) for s in STARTS)
+        raise ValueError(
+            f"start: expected one of {known}, a Mixture or an array of means; got {shown(start)}"
+        )
 
 
 # ---------------------------------------------------------------- k-means

@@ -27,6 +27,10 @@ __all__ = [
 
 #: A component with this share of the rows, or less, has none.
 EMPTY = 2.0**-150
+#: A component narrower than this part of the data's own deviation has collapsed.
+NARROWEST = 1e-9
+#: No weight of a candidate of an accelerator may be smaller.
+SMALLEST_WEIGHT = 1e-12
 
 
 def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> Mixture:

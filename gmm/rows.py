@@ -10,6 +10,7 @@ so that the memory which a pass needs beside the data does not grow with the num
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -105,11 +106,12 @@ class Survey:
         )
 
 
-class Source:
+class Source(ABC):
     """Rows that can be read again and again, in blocks; see :class:`Rows`, :class:`BlockRows`."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Block]:
-        raise NotImplementedError
+        """The blocks, in order."""
 
     @cached_property
     def survey(self) -> Survey:

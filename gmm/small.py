@@ -16,7 +16,7 @@ import numpy as np
 
 from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES, restrict
-from gmm.m_step import EMPTY, m_step
+from gmm.m_step import EMPTY, NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
 from gmm.natural import EPS, LOG2_E, TOLERANCE, features, statistics_size, unpacked
 from gmm.rows import Rows
@@ -67,7 +67,7 @@ class SmallSteps:
         scales = sweep.scales
         self.squared = (scales**2).tolist()
         self.units = np.array([1.0, *scales, *(scales[i] * scales[j] for i, j in pairs)])
-        self.narrowest = (1e-18 * rows.variances).tolist()
+        self.narrowest = (NARROWEST**2 * rows.variances).tolist()
         self.expand, self.central, self.sound = _EXPANDED[d], _CENTRAL[d], _SOUND[d]
         centred = np.asarray(rows.X, dtype=np.float64).T - sweep.centre[:, None]
         size = statistics_size("full", d)
@@ -205,7 +205,7 @@ class SmallSteps:
         """The parameters of a vector; None if they make no mixture."""
         table: list[Component] = (vector.reshape(len(like), -1) * self.units).tolist()
         total = sum(row[0] for row in table)
-        if not min(row[0] for row in table) > 1e-12:
+        if not min(row[0] for row in table) > SMALLEST_WEIGHT:
             return None
         components = [[row[0] / total, *row[1:]] for row in table]
         try:

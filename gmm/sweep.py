@@ -207,8 +207,7 @@ class Sweep:
         )
         if self.shared and len(self.parts) > 1:
             groups = _groups(self.parts)
-            with threads.one_blas_thread():
-                results = self._run(len(groups), lambda w, g: self._group(w, groups[g], theta))
+            results = self._run(len(groups), lambda w, g: self._group(w, groups[g], theta))
         else:
             results = [self._group(0, self.parts, theta)]
         sums, log_likelihood = results[0]

@@ -87,7 +87,7 @@ def test_node_packages_are_those_of_the_lock() -> None:
 
 
 class TestPackageSource:
-    FILES = {  # noqa: RUF012
+    FILES = {  # noqa: RUF012  (never changed)
         "gmm/__init__.py": "from gmm.core import run\n",
         "gmm/core.py": '''\
 @decorated

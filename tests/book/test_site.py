@@ -92,7 +92,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, address: str) -> Ite
     scheme, device = request.param
     context = browser.new_context(
         color_scheme=scheme,
-        viewport=DESKTOP if device == "desktop" else PHONE,  # type: ignore[arg-type]
+        viewport=DESKTOP if device == "desktop" else PHONE,  # type: ignore[arg-type]  # a plain dict for its typed one
         reduced_motion="reduce",
     )
     yield Visit(context.new_page(), address)
@@ -197,7 +197,7 @@ def test_chapters_can_be_downloaded_as_notebooks(site: Path) -> None:
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:
     """Open a page in a new context."""
-    page = browser.new_context(viewport=DESKTOP, **context).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(viewport=DESKTOP, **context).new_page()  # type: ignore[arg-type]  # as above
     page.goto(url)
     return page
 
