@@ -40,7 +40,7 @@ from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
     TOLERANCE,
-    cancellation_of,
+    cancellation,
     features,
     log_weights,
     natural_parameters,
@@ -296,51 +296,59 @@ class Mixture:
         -------
         array (b, K)
         """
-        distances = np.empty((len(block), self.n_components))
-        for k, mean in enumerate(self.means):
-            whitened = block - mean  # (b, d)
-            if self.kind == "full":
-                whitened = whitened @ self.whiteners[k].T
-            elif self.kind == "tied":
-                whitened = whitened @ self.whiteners.T
-            else:
-                whitened *= self.whiteners[k]
-            np.einsum("ij,ij->i", whitened, whitened, out=distances[:, k])
-        return distances
+        distances = [self.squared_distances_from(k, block) for k in range(self.n_components)]
+        return np.column_stack(distances)
+
+    def squared_distances_from(self, k: int, block: FloatArray) -> FloatArray:
+        """The squared Mahalanobis distances of rows from component k, shape ``(b,)``."""
+        whitened = block - self.means[k]  # (b, d)
+        if self.kind == "full":
+            whitened = whitened @ self.whiteners[k].T
+        elif self.kind == "tied":
+            whitened = whitened @ self.whiteners.T
+        else:
+            whitened *= self.whiteners[k]
+        squares: FloatArray = np.einsum("ij,ij->i", whitened, whitened)
+        return squares
 
     def log_joint(self, block: FloatArray) -> FloatArray:
         """Log π_k + log N(x | μ_k, Σ_k) for rows that are not checked, shape ``(b, K)``."""
-        constants = log_weights(self.weights) - 0.5 * (
-            self.n_features * LOG_2PI + self.log_determinants
-        )
-        return constants - 0.5 * self.squared_distances(block)
+        return self.log_constants - 0.5 * self.squared_distances(block)
 
     @cached_property
-    def _natural(self) -> tuple[FloatArray, float, FloatArray, FloatArray]:
-        """Natural parameters about the mixture's mean, their shift, the offsets, the scales."""
+    def log_constants(self) -> FloatArray:
+        """The logarithms of the weighted densities at the means, shape ``(K,)``."""
+        return log_weights(self.weights) - 0.5 * (self.n_features * LOG_2PI + self.log_determinants)
+
+    @cached_property
+    def _natural(self) -> tuple[FloatArray, float, FloatArray]:
+        """Natural parameters about the mixture's mean, their shift, and the means' offsets."""
         offsets = self.means - self.mean
         theta, shift = natural_parameters(
             self.weights, offsets, self.whiteners, self.log_determinants, self.kind
         )
-        scales = np.sqrt(self.weights @ (self.variances + offsets**2))
-        return theta, shift - 0.5 * self.n_features * LOG_2PI, offsets, scales
+        return theta, shift - 0.5 * self.n_features * LOG_2PI, np.abs(offsets).max(axis=0)
 
     def _joint(self, block: FloatArray) -> FloatArray:
         """The log joint densities of rows, shape ``(K, b)``, as :func:`log_joint` or faster."""
         d, b = self.n_features, len(block)
-        if self.kind != "full" or d < MANY_FEATURES:
-            theta, shift, offsets, scales = self._natural
-            rows = np.empty((statistics_size(self.kind, d), b))
-            centred = np.subtract(block.T, self.mean[:, None], out=rows[1 : 1 + d])
-            reach = np.abs(centred).max(axis=1)
-            if cancellation_of(self.whiteners, self.kind, offsets, scales, reach) < TOLERANCE:
-                joint: FloatArray = theta @ features(centred, self.kind, rows)
-                joint *= LOG_2
-                joint += shift
-                if self.kind == "tied":
-                    joint -= 0.5 * ((self.whiteners @ centred) ** 2).sum(axis=0)
-                return joint
-        return np.ascontiguousarray(self.log_joint(block).T)
+        if self.kind == "full" and d >= MANY_FEATURES:
+            return np.ascontiguousarray(self.log_joint(block).T)
+        theta, shift, farthest = self._natural
+        rows = np.empty((statistics_size(self.kind, d), b))
+        centred = np.subtract(block.T, self.mean[:, None], out=rows[1 : 1 + d])
+        reach = np.maximum(np.abs(centred).max(axis=1), farthest)
+        narrow = ~(cancellation(self.whiteners, self.kind, reach) < TOLERANCE)
+        if narrow.all():
+            return np.ascontiguousarray(self.log_joint(block).T)
+        joint: FloatArray = theta @ features(centred, self.kind, rows)
+        joint *= LOG_2
+        joint += shift
+        if self.kind == "tied":
+            joint -= 0.5 * ((self.whiteners @ centred) ** 2).sum(axis=0)
+        for k in np.flatnonzero(narrow).tolist():
+            joint[k] = self.log_constants[k] - 0.5 * self.squared_distances_from(k, block)
+        return joint
 
     def _by_blocks(
         self, X: ArrayLike, result: NDArray[Any], of: Callable[[FloatArray], NDArray[Any]]

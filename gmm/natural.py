@@ -23,7 +23,6 @@ from gmm.checks import FloatArray, IntArray
 
 __all__ = [
     "cancellation",
-    "cancellation_of",
     "features",
     "natural_parameters",
     "statistics_size",
@@ -167,9 +166,7 @@ def unpacked(packed: FloatArray, d: int) -> FloatArray:
     return matrices
 
 
-def cancellation(
-    whiteners: FloatArray, kind: str, scales: FloatArray, squared_radius: float
-) -> float:
+def cancellation(whiteners: FloatArray, kind: str, reach: FloatArray) -> FloatArray:
     r"""A bound, but for a small constant, on the rounding error of the expanded form, in nats.
 
     Parameters
@@ -177,55 +174,18 @@ def cancellation(
     whiteners : array
         In the shape of the kind.
     kind : str
-    scales : array (d,)
-        Units in which the features are of comparable size.
-    squared_radius : float
-        The greatest squared distance of a row or a mean from the centre, in these units.
+    reach : array (d,)
+        No row and no mean is farther than this from the centre in any feature.
 
     Returns
     -------
-    float
-        :math:`\varepsilon R^2 \max_k \operatorname{tr}\boldsymbol P_k` (:eq:`eq-cancellation`):
-        the terms of :math:`\boldsymbol x^{\mathsf T}\boldsymbol P\boldsymbol x` can be that
-        large, times a rounding unit, whatever their sum.
+    array (K,)
+        :math:`\kappa_k = \varepsilon\, \lVert |\boldsymbol V_k|\, \boldsymbol b \rVert^2`
+        (:eq:`eq-cancellation`), for each component, or for all if tied, shape ``(1,)``: the terms
+        of the quadratic form can be that large, times a rounding unit, whatever their sum.
     """
     if kind == "spherical":
-        traces = whiteners**2 * float(scales @ scales)
-    else:
-        scaled = whiteners * scales
-        rows = "ki,ki->k" if kind == "diag" else "...ij,...ij->..."
-        traces = np.einsum(rows, scaled, scaled)
-    return EPS * squared_radius * float(np.max(traces))
-
-
-def cancellation_of(
-    whiteners: FloatArray,
-    kind: str,
-    offsets: FloatArray,
-    scales: FloatArray,
-    reach: FloatArray,
-) -> float:
-    """The bound of :func:`cancellation` for rows that lie in a box.
-
-    For diagonal covariances the terms of the quadratic form are squares, one for each feature, and
-    the bound takes them one by one: with the reach as units the radius is one. For full ones it
-    must take all pairs.
-
-    Parameters
-    ----------
-    whiteners : array
-        In the shape of the kind.
-    kind : str
-    offsets : array (K, d)
-        Means less the centre: they may lie beyond the rows.
-    scales : array (d,)
-        Units in which the features are of comparable size.
-    reach : array (d,)
-        No row is farther than this from the centre in any feature.
-    """
-    if kind in ("diag", "spherical"):
-        return cancellation(whiteners, kind, np.maximum(reach, np.abs(offsets).max(axis=0)), 1.0)
-    scaled = offsets / scales
-    radius = float(((reach / scales) ** 2).sum())
-    radius = max(radius, float(np.einsum("ki,ki->k", scaled, scaled).max()))
-    return cancellation(whiteners, kind, scales, radius)
+        return EPS * float(reach @ reach) * whiteners**2
+    white = whiteners * reach if kind == "diag" else np.atleast_2d(np.abs(whiteners) @ reach)
+    bounds: FloatArray = EPS * np.einsum("ki,ki->k", white, white)
+    return bounds

@@ -1,31 +1,34 @@
 r"""The E-step by centred residuals: for many features, and where the expanded form would cancel.
 
-Whitened residuals :math:`\boldsymbol y_k = \boldsymbol L_k^{-1}(\boldsymbol x - \boldsymbol\mu_k)`
-of all components come from a few wide matrix products. The inverse factors are lower triangular, so
-the rows a to e of all of them need the first e features only: taken a few rows at a time, the
-products form a staircase that leaves out almost all of the zeros. Second moments are taken about
-the present means, from the rows for which a component is responsible at all, usually one component
-for a row.
+:class:`Residuals` is for many features. Whitened residuals
+:math:`\boldsymbol y_k = \boldsymbol L_k^{-1}(\boldsymbol x - \boldsymbol\mu_k)` of all components
+come from a few wide matrix products. The inverse factors are lower triangular, so the rows a to e
+of all of them need the first e features only: taken a few rows at a time, the products form a
+staircase that leaves out almost all of the zeros. Second moments are taken about the present means,
+from the rows for which a component is responsible at all, usually one component for a row.
+
+:class:`Narrow` is for those components of few features for which the expanded form would cancel.
+That form is still good enough to tell which rows matter to them: residuals are taken for these.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gmm.checks import FloatArray
+from gmm.checks import FloatArray, IntArray
 from gmm.mixture import Mixture
-from gmm.natural import log_weights
-from gmm.normal import LOG_2PI
+from gmm.natural import LOG2_E, OF_ZERO, TOLERANCE, features, statistics_size
 from gmm.statistics import Statistics
 
-__all__ = ["Residuals"]
+__all__ = ["Narrow", "Residuals"]
 
 #: Rows of the inverse factors in one step of the staircase.
 STEP = 8
 #: Numbers in the result of one product.
 PRODUCT = 32_768
 #: Responsibilities below this change no sum of moments by a rounding unit.
-NEGLIGIBLE = 2.0**-60
+NEGLIGIBLE_EXPONENT = -60
+NEGLIGIBLE = 2.0**NEGLIGIBLE_EXPONENT
 #: Exponents below this are nothing, and slow.
 LOWEST = -700.0
 
@@ -46,9 +49,7 @@ class Residuals:
         self.mixture = mixture
         self.means = mixture.means - centre
         whitened = np.matmul(mixture.whiteners, self.means[:, :, None])[:, :, 0]  # (K, d)
-        self.constants = (
-            log_weights(mixture.weights) - 0.5 * mixture.log_determinants - 0.5 * d * LOG_2PI
-        )[:, None]
+        self.constants = mixture.log_constants[:, None]
         self.stairs: list[FloatArray] = []
         for a in range(0, d, STEP):
             e = min(a + STEP, d)
@@ -126,3 +127,77 @@ class Residuals:
             float(log_densities.sum() if weights is None else weights @ log_densities),
             len(block),
         )
+
+
+class Narrow:
+    """The components of one mixture that are too narrow for the expanded form.
+
+    The expanded form of their exponents is wrong, but by no more than a known bound, which tells
+    for most rows that such a component has no part in them (:prf:ref:`prop-narrow`). The exponents
+    of the others are corrected, and moments are taken about the components' own means.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    errors : array (K,)
+        The bounds of :func:`gmm.natural.cancellation`.
+    shift : float
+        What was taken out of all exponents, in nats, beside the logarithm of 2π.
+    """
+
+    def __init__(self, mixture: Mixture, errors: FloatArray, shift: float) -> None:
+        self.mixture = mixture
+        self.components = np.flatnonzero(~(errors < TOLERANCE)).tolist()
+        self.slack = np.zeros(len(errors))
+        narrow, d = self.components, mixture.n_features
+        bound = statistics_size(mixture.kind, d) + 3 * d + 5  # times this: eq-cancellation-bound
+        self.slack[narrow] = LOG2_E * bound * errors[narrow]
+        self.constants = LOG2_E * (mixture.log_constants - shift)
+
+    def correct(self, exponents: FloatArray, rows: FloatArray) -> list[IntArray]:
+        """Replace the exponents of the narrow components by exact ones where they matter.
+
+        Parameters
+        ----------
+        exponents : array (K, b)
+            Of two; changed in place. Where they do not matter they become those of nothing.
+        rows : array (b, d)
+
+        Returns
+        -------
+        list of arrays of int
+            The rows that may matter, for each narrow component.
+        """
+        upper = exponents[self.components] + self.slack[self.components, None]
+        certain = np.maximum.reduce(exponents - self.slack[:, None], axis=0) + NEGLIGIBLE_EXPONENT
+        matter = []
+        for k, most in zip(self.components, upper, strict=True):
+            mine = np.flatnonzero(~(most < certain))
+            distances = self.mixture.squared_distances_from(k, rows[mine])
+            exponents[k] = OF_ZERO
+            exponents[k, mine] = self.constants[k] - 0.5 * LOG2_E * distances
+            matter.append(mine)
+        return matter
+
+    def add_moments(
+        self, sums: FloatArray, shares: FloatArray, rows: FloatArray, matter: list[IntArray]
+    ) -> None:
+        """Add the moments of the narrow components about their own means, and clear their shares.
+
+        Parameters
+        ----------
+        sums : array (K, P)
+            Added to, in the narrow components' rows.
+        shares : array (K, b)
+            Responsibilities; those of narrow components become zero.
+        rows : array (b, d)
+        matter : list of arrays of int
+            From :meth:`correct`.
+        """
+        kind = self.mixture.kind
+        for k, mine in zip(self.components, matter, strict=True):
+            residuals = (rows[mine] - self.mixture.means[k]).T
+            sums[k] += (
+                features(residuals, kind, np.empty((sums.shape[1], len(mine)))) @ shares[k, mine]
+            )
+            shares[k] = 0.0

@@ -27,14 +27,14 @@ from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
     TOLERANCE,
-    cancellation_of,
+    cancellation,
     features,
     natural_parameters,
     statistics_size,
     unpacked,
 )
 from gmm.normal import LOG_2PI
-from gmm.residual import Residuals
+from gmm.residual import Narrow, Residuals
 from gmm.rows import Rows, Source
 from gmm.statistics import Statistics
 
@@ -182,11 +182,13 @@ class Sweep:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
         if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
             return self._by_residuals(mixture)
-        offsets = mixture.means - self.centre  # a start may lie beyond all rows
-        error = cancellation_of(mixture.whiteners, self.kind, offsets, self.scales, self.reach)
-        if not error < TOLERANCE:
+        farthest = np.abs(mixture.means - self.centre).max(
+            axis=0
+        )  # a start may lie beyond all rows
+        errors = cancellation(mixture.whiteners, self.kind, np.maximum(self.reach, farthest))
+        if self.kind == "tied" and not errors[0] < TOLERANCE:
             return self._by_residuals(mixture)
-        return self._in_natural_form(mixture)
+        return self._in_natural_form(mixture, errors)
 
     def _run(self, tasks: int, work: Callable[[int, int], Result]) -> list[Result]:
         """The results of all groups, in order, by as many threads as may be used."""
@@ -197,7 +199,7 @@ class Sweep:
 
     # ------------------------------------------------------------------ natural parameters
 
-    def _in_natural_form(self, mixture: Mixture) -> Statistics:
+    def _in_natural_form(self, mixture: Mixture, errors: FloatArray) -> Statistics:
         theta, shift = natural_parameters(
             mixture.weights,
             mixture.means - self.centre,
@@ -205,17 +207,23 @@ class Sweep:
             mixture.log_determinants,
             self.kind,
         )
+        d = self.rows.n_features
+        shift -= 0.5 * d * LOG_2PI
+        narrow, centres = None, self.centres
+        if not (errors < TOLERANCE).all():
+            narrow = Narrow(mixture, errors, shift)
+            centres = centres.copy()
+            centres[narrow.components] = mixture.means[narrow.components]
         if self.shared and len(self.parts) > 1:
             groups = _groups(self.parts)
-            results = self._run(len(groups), lambda w, g: self._group(w, groups[g], theta))
+            results = self._run(len(groups), lambda w, g: self._group(w, groups[g], theta, narrow))
         else:
-            results = [self._group(0, self.parts, theta)]
+            results = [self._group(0, self.parts, theta, narrow)]
         sums, log_likelihood = results[0]
         for more_sums, more in results[1:]:
             sums += more_sums
             log_likelihood += more
-        d = self.rows.n_features
-        log_likelihood += self.rows.total_weight * (shift - 0.5 * d * LOG_2PI)
+        log_likelihood += self.rows.total_weight * shift
         if self.kind == "full":
             second = unpacked(sums[:, 1 + d :], d)
         elif self.kind == "tied":
@@ -226,7 +234,7 @@ class Sweep:
             second = sums[:, 1 + d :] if self.kind == "diag" else sums[:, 1 + d]
         return Statistics(
             self.kind,
-            self.centres,
+            centres,
             sums[:, 0],
             sums[:, 1 : 1 + d],
             second,
@@ -243,7 +251,7 @@ class Sweep:
         return self.workspaces[worker]
 
     def _group(
-        self, worker: int, parts: list[slice], theta: FloatArray
+        self, worker: int, parts: list[slice], theta: FloatArray, narrow: Narrow | None
     ) -> tuple[FloatArray, float]:
         """Σ R Tᵀ and the log-likelihood, but for constants, of some blocks in their order."""
         k = len(theta)
@@ -261,8 +269,14 @@ class Sweep:
             if clip is None:
                 clip = bool(a.min() < LOWEST)
             weights = None if self.rows.weights is None else self.rows.weights[part]
-            lowest = self.lowest[:b] if clip else None
-            log_likelihood += shares_from_exponents(a, theta, block, lowest, weights)
+            if narrow is None:
+                lowest = self.lowest[:b] if clip else None
+                log_likelihood += shares_from_exponents(a, theta, block, lowest, weights)
+            else:
+                rows = np.asarray(self.rows.X[part], dtype=np.float64)
+                matter = narrow.correct(a, rows)
+                log_likelihood += shares_about_greatest(a, weights)
+                narrow.add_moments(sums, a, rows, matter)
             if k * self.size > 1200:  # OpenBLAS has no small kernel for a transposed product there
                 sums += np.matmul(block, np.ascontiguousarray(a.T)).T
             else:
@@ -345,16 +359,31 @@ def shares_from_exponents(
         np.exp2(a, out=a)
         totals = np.add.reduce(a, axis=0)
     least, greatest = float(totals.min()), float(totals.max())
-    extra = 0.0
     if not (least > 1e-250 and greatest < 1e250):
         np.matmul(theta, block, out=a)
-        top = np.maximum.reduce(a, axis=0)
-        a -= top
-        np.maximum(a, np.full(a.shape[1], LOWEST), out=a)
-        np.exp2(a, out=a)
-        np.add.reduce(a, axis=0, out=totals)
-        extra = LOG_2 * float(top.sum() if weights is None else weights @ top)
-        least, greatest = 1.0, float(len(a))
+        return shares_about_greatest(a, weights)
+    return _divided(a, totals, least, greatest, weights)
+
+
+def shares_about_greatest(a: FloatArray, weights: FloatArray | None) -> float:
+    """The same as :func:`shares_from_exponents`, with each row's greatest exponent taken out."""
+    top = np.maximum.reduce(a, axis=0)
+    a -= top
+    np.maximum(a, np.full(a.shape[1], LOWEST), out=a)
+    np.exp2(a, out=a)
+    totals = np.add.reduce(a, axis=0)
+    taken = LOG_2 * float(top.sum() if weights is None else weights @ top)
+    return taken + _divided(a, totals, 1.0, float(len(a)), weights)
+
+
+def _divided(
+    a: FloatArray,
+    totals: FloatArray,
+    least: float,
+    greatest: float,
+    weights: FloatArray | None,
+) -> float:
+    """Divide by the totals (overwritten) and multiply by the weights; return Σ w log totals."""
     if weights is not None:
         log_likelihood = float(weights @ np.log(totals))
         np.divide(weights, totals, out=totals)
@@ -362,7 +391,7 @@ def shares_from_exponents(
         log_likelihood = _sum_of_logs(totals, least, greatest)
         np.divide(1.0, totals, out=totals)
     a *= totals
-    return log_likelihood + extra
+    return log_likelihood
 
 
 def _sum_of_logs(values: FloatArray, least: float, greatest: float) -> float:
