@@ -28,7 +28,7 @@ from gmm.checks import (
 )
 from gmm.e_step import expected_statistics
 from gmm.em import Fit, Progress, fit
-from gmm.families import FAMILIES, parse_family, stored_shape
+from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
 from gmm.initial import starting_mixture
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
@@ -214,9 +214,7 @@ class GaussianMixture:
                 "Expected n_samples >= n_components but got "
                 f"n_components = {k}, n_samples = {len(matrix)}"
             )
-        family = parse_family(
-            as_choice(self.covariance_type, "covariance_type", tuple(FAMILIES.values()))
-        )
+        family = parse_family(as_choice(self.covariance_type, "covariance_type", tuple(KINDS)))
         max_iter = as_count(self.max_iter, "max_iter", minimum=0)
         tol = as_non_negative(self.tol, "tol")
         ridge = as_non_negative(self.reg_covar, "reg_covar")

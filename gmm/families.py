@@ -1,41 +1,103 @@
-"""The covariance families: their names, how many numbers they hold, and how these are stored.
+r"""The fourteen covariance families: their names, their storage, their size, and their M-steps.
 
-A family says what the K covariance matrices have in common. Its name has three letters, for volume,
-shape and orientation: E is equal for all components, V varies, I stands for the identity. Four of
-the families have a second name, after what a reader sees.
+A covariance is a volume, a shape and an orientation,
+:math:`\boldsymbol\Sigma_k = \lambda_k \boldsymbol D_k \boldsymbol A_k \boldsymbol D_k^{\mathsf T}`
+with :math:`\det \boldsymbol A_k = 1` (:eq:`eq-volume-shape-orientation`). The three letters of a
+family say, in this order, whether these are equal for all components (E) or vary (V); I stands for
+the identity. Four families have a second name, after what a reader sees.
 
-=======  =============  =====================================  ==================
-name     second name    covariance of component k              stored as
-=======  =============  =====================================  ==================
-``VVV``  ``full``       any positive definite matrix           (K, d, d)
-``EEE``  ``tied``       one such matrix for all components     (d, d)
-``VVI``  ``diag``       diagonal                               (K, d)
-``VII``  ``spherical``  a multiple of the identity             (K,)
-=======  =============  =====================================  ==================
+=====================  ================================  ===========  ==================
+family                 covariance of component k         second name  stored as
+=====================  ================================  ===========  ==================
+``EII``, ``VII``       λ I, λ_k I                        spherical    (K,)
+``EEI``, ``VEI``       λ A, λ_k A  (A diagonal)                       (K, d)
+``EVI``, ``VVI``       λ A_k, λ_k A_k                    diag         (K, d)
+``EEE``                λ D A Dᵀ                          tied         (d, d)
+``VEE``                λ_k D A Dᵀ                                     (K, d, d)
+``EVE``, ``VVE``       λ D A_k Dᵀ, λ_k D A_k Dᵀ                       (K, d, d)
+``EEV``, ``VEV``       λ D_k A D_kᵀ, λ_k D_k A D_kᵀ                   (K, d, d)
+``EVV``, ``VVV``       λ D_k A_k D_kᵀ, λ_k D_k A_k D_kᵀ  full         (K, d, d)
+=====================  ================================  ===========  ==================
+
+Of one feature there are only two, ``E`` and ``V``: equal variances or not. Second names belong to
+the families ``VII``, ``VVI``, ``EEE`` and ``VVV``.
+
+Each M-step minimises :math:`\sum_k \operatorname{tr}(\boldsymbol W_k \boldsymbol\Sigma_k^{-1}) +
+N_k \log \det \boldsymbol\Sigma_k` for scatter matrices :math:`\boldsymbol W_k` and counts
+:math:`N_k` over the family. The functions here do so for the components of several mixtures at
+once, which costs little more than one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from gmm.checks import FloatArray, as_choice
 
-__all__ = ["FAMILIES", "n_parameters", "parse_family"]
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "Groups",
+    "Scatter",
+    "is_nested",
+    "n_parameters",
+    "parse_family",
+    "update",
+]
 
-#: The kind of storage of each family.
-FAMILIES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}
-_NAMES = {name: name for name in FAMILIES} | {kind: name for name, kind in FAMILIES.items()}
+#: The kind of storage of each family, from the fewest parameters to the most.
+FAMILIES = {
+    "EII": "spherical",
+    "VII": "spherical",
+    "EEI": "diag",
+    "VEI": "diag",
+    "EVI": "diag",
+    "VVI": "diag",
+    "EEE": "tied",
+    "VEE": "full",
+    "EVE": "full",
+    "VVE": "full",
+    "EEV": "full",
+    "VEV": "full",
+    "EVV": "full",
+    "VVV": "full",
+    "E": "spherical",
+    "V": "spherical",
+}
+#: The second names of four families, which are those of the kinds of storage.
+KINDS = {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}
+_NAMES = {name: name for name in FAMILIES} | KINDS
+
+#: Inner steps of the M-steps that need them: at most, and the relative change at which they end.
+INNER_STEPS = 200
+INNER_TOLERANCE = 1e-10
 
 
-def parse_family(family: object) -> str:
-    """The three-letter name of a family.
+def parse_family(family: object, n_features: int | None = None) -> str:
+    """The name of a family.
+
+    Parameters
+    ----------
+    family : str
+    n_features : int, optional
+        If it is given, the families E and V are refused for more than one feature.
 
     Examples
     --------
     >>> parse_family("full"), parse_family("EEE")
     ('VVV', 'EEE')
     """
-    return _NAMES[as_choice(family, "family", tuple(_NAMES))]
+    name = _NAMES[as_choice(family, "family", tuple(_NAMES))]
+    if len(name) == 1 and n_features is not None and n_features > 1:
+        raise ValueError(
+            f"family: expected one of three letters for {n_features} features, got {name!r}, which "
+            "is for one"
+        )
+    return name
 
 
 def stored_shape(kind: str, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -55,17 +117,38 @@ def n_parameters(family: str, n_components: int, n_features: int) -> int:
     Returns
     -------
     int
-        K − 1 weights, K d means, and the covariances of the family.
+        K − 1 weights, K d means, and the volumes, shapes and orientations of the covariances.
 
     Examples
     --------
-    >>> n_parameters("VVV", 2, 2), n_parameters("EEE", 3, 2)
-    (11, 11)
+    >>> n_parameters("VVV", 2, 2), n_parameters("EEE", 3, 2), n_parameters("VEV", 3, 2)
+    (11, 11, 15)
     """
     k, d = n_components, n_features
-    matrix = d * (d + 1) // 2
-    covariances = {"VVV": k * matrix, "EEE": matrix, "VVI": k * d, "VII": k}
-    return k - 1 + k * d + covariances[parse_family(family)]
+    letters = _letters(family)
+    each = (1, d - 1, d * (d - 1) // 2)  # of one volume, shape, orientation
+    times = ({"E": 1, "V": k, "I": 0}[letter] for letter in letters)
+    return k - 1 + k * d + sum(t * n for t, n in zip(times, each, strict=True))
+
+
+def is_nested(small: str, large: str) -> bool:
+    """Whether every mixture of one family belongs to the other too.
+
+    Examples
+    --------
+    >>> is_nested("EEE", "VEV"), is_nested("VII", "EVV")
+    (True, False)
+    """
+    pairs = zip(_letters(small), _letters(large), strict=True)
+    return all("IEV".index(a) <= "IEV".index(b) for a, b in pairs)
+
+
+def _letters(family: str) -> str:
+    """Volume, shape, orientation: those of one feature have neither of the latter."""
+    return f"{parse_family(family)}II"[:3]
+
+
+# ---------------------------------------------------------------- storage
 
 
 def expand(stored: FloatArray, kind: str, n_components: int, n_features: int) -> FloatArray:
@@ -79,16 +162,380 @@ def expand(stored: FloatArray, kind: str, n_components: int, n_features: int) ->
     return variances[:, :, None] * np.eye(n_features)
 
 
-def restrict(covariances: FloatArray, kind: str, weights: FloatArray) -> FloatArray:
+def restrict(covariances: FloatArray, family: str, weights: FloatArray) -> FloatArray:
     """The member of a family that fits given matrices ``(K, d, d)`` best, in its stored shape.
 
     It is what the M-step of the family makes of statistics whose scatter matrices are these
-    covariances with counts proportional to the weights: :eq:`eq-tied-update`,
-    :eq:`eq-diag-update`, :eq:`eq-spherical-update`.
+    covariances, with counts proportional to the weights.
     """
-    if kind == "full":
-        return covariances
-    if kind == "tied":
-        return np.tensordot(weights, covariances, axes=1)
-    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-    return variances.copy() if kind == "diag" else variances.mean(axis=-1)
+    k = len(covariances)
+    if is_free(family):  # each component by itself: weights do not matter
+        weights = np.ones(k)
+    weights = np.maximum(weights, 1e-100)  # a component of no weight has a covariance too
+    scatter = Scatter.of(weights[:, None, None] * covariances, weights, family, Groups([k]))
+    stored, _ = update(family, scatter)
+    return stored[0] if FAMILIES[family] == "tied" else stored
+
+
+def is_free(family: str) -> bool:
+    """Whether the components of a family have nothing in common but the form of each."""
+    return "E" not in family
+
+
+def of_marginals(family: str) -> str:
+    """The least family that holds the marginals and conditionals of the mixtures of a family."""
+    return _OF_MARGINALS.get(family, family)
+
+
+_OF_MARGINALS = {"EVI": "VVI"} | dict.fromkeys(("EVE", "VVE", "EEV", "VEV", "EVV"), "VVV")
+
+
+# ---------------------------------------------------------------- scatter
+
+
+class Groups:
+    """Which components, in a stack of those of several mixtures, belong together.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The number of components of each mixture.
+    """
+
+    def __init__(self, sizes: list[int] | tuple[int, ...]) -> None:
+        self.sizes = np.asarray(sizes)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        self.index = np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+    def sum(self, values: FloatArray) -> FloatArray:
+        """Sums over the components of each mixture: ``(C, ...)`` to ``(G, ...)``."""
+        sums: FloatArray
+        if len(self.sizes) == 1:
+            sums = values.sum(axis=0, keepdims=True)
+        else:
+            sums = np.add.reduceat(values, self.starts, axis=0)
+        return sums
+
+    def spread(self, values: FloatArray) -> FloatArray:
+        """What belongs to a mixture, for each of its components: ``(G, ...)`` to ``(C, ...)``."""
+        return values[self.index]
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """What a covariance update needs.
+
+    Parameters
+    ----------
+    matrices : array
+        W_k of all components: matrices ``(C, d, d)`` if full, their sums over each mixture
+        ``(G, d, d)`` if tied, diagonals ``(C, d)`` if diag, traces ``(C,)`` if spherical.
+    counts : array (C,)
+        N_k.
+    n_features : int
+    groups : Groups
+    """
+
+    matrices: FloatArray
+    counts: FloatArray
+    n_features: int
+    groups: Groups
+
+    @classmethod
+    def of(cls, matrices: FloatArray, counts: FloatArray, family: str, groups: Groups) -> Scatter:
+        """From matrices ``(C, d, d)``, in the form that a family needs."""
+        d = matrices.shape[-1]
+        kind = FAMILIES[family]
+        if kind == "tied":
+            matrices = groups.sum(matrices)
+        elif kind != "full":
+            matrices = np.diagonal(matrices, axis1=1, axis2=2)
+            matrices = matrices if kind == "diag" else matrices.sum(axis=1)
+        return cls(matrices, counts, d, groups)
+
+    @cached_property
+    def totals(self) -> FloatArray:
+        """Σ N_k over the components of each mixture, shape ``(G,)``."""
+        return self.groups.sum(self.counts)
+
+
+#: A function that gives the stored covariances of a family.
+Update = Callable[[Scatter], FloatArray]
+
+
+def update(
+    family: str,
+    scatter: Scatter,
+    state: FloatArray | None = None,
+    steps: int = INNER_STEPS,
+) -> tuple[FloatArray, FloatArray | None]:
+    """The covariances of a family that maximise the expected log-likelihood (the M-step).
+
+    Parameters
+    ----------
+    family : str
+    scatter : Scatter
+    state : array, optional
+        Where the inner iteration of VEI, VEE, VEV (volumes), EVE or VVE (orientation) begins, as an
+        earlier update has returned it. The default begins afresh.
+    steps : int
+        The greatest number of inner steps. Each of them raises the expected log-likelihood.
+
+    Returns
+    -------
+    stored : array
+        ``(C, d, d)``, ``(G, d, d)``, ``(C, d)`` or ``(C,)``; not positive or NaN where the scatter
+        of a component is singular.
+    state : array or None
+    """
+    with np.errstate(all="ignore"):  # of singular scatter: the caller looks at the result
+        if family in _CLOSED:
+            return _CLOSED[family](scatter), None
+        return _INNER[family](scatter, state, steps)
+
+
+# ---------------------------------------------------------------- closed forms
+
+
+def eii(scatter: Scatter) -> FloatArray:
+    """λ = Σ_k tr W_k / (d Σ_k N_k) (:eq:`eq-eii-update`)."""
+    groups = scatter.groups
+    return groups.spread(groups.sum(scatter.matrices) / (scatter.n_features * scatter.totals))
+
+
+def vii(scatter: Scatter) -> FloatArray:
+    """λ_k = tr W_k / (d N_k) (:eq:`eq-spherical-update`)."""
+    return scatter.matrices / (scatter.n_features * scatter.counts)
+
+
+def eei(scatter: Scatter) -> FloatArray:
+    """The diagonal of Σ_k W_k / Σ_k N_k (:eq:`eq-eei-update`)."""
+    groups = scatter.groups
+    return groups.spread(groups.sum(scatter.matrices) / scatter.totals[:, None])
+
+
+def evi(scatter: Scatter) -> FloatArray:
+    """λ diag(W_k) / m_k with the geometric mean m_k and λ = Σ m_k / Σ N_k (:eq:`eq-evi-update`)."""
+    means = _geometric_mean(scatter.matrices)
+    return (_shared_volume(means, scatter) / means)[:, None] * scatter.matrices
+
+
+def vvi(scatter: Scatter) -> FloatArray:
+    """The diagonals of W_k / N_k (:eq:`eq-diag-update`)."""
+    return scatter.matrices / scatter.counts[:, None]
+
+
+def eee(scatter: Scatter) -> FloatArray:
+    """Σ_k W_k / Σ_k N_k (:eq:`eq-tied-update`)."""
+    return scatter.matrices / scatter.totals[:, None, None]
+
+
+def eev(scatter: Scatter) -> FloatArray:
+    """L_k B L_kᵀ with W_k = L_k Ω_k L_kᵀ and B = Σ_k Ω_k / Σ_k N_k (:eq:`eq-eev-update`)."""
+    spectra, axes = _eigen(scatter.matrices)
+    groups = scatter.groups
+    shape = groups.spread(groups.sum(spectra) / scatter.totals[:, None])
+    return _composed(axes, shape)
+
+
+def evv(scatter: Scatter) -> FloatArray:
+    """λ W_k / g_k with g_k = (det W_k)^(1/d) and λ = Σ g_k / Σ N_k (:eq:`eq-evv-update`)."""
+    _, log_determinants = np.linalg.slogdet(_finite(scatter.matrices))
+    means: FloatArray = np.exp(log_determinants / scatter.n_features)
+    return (_shared_volume(means, scatter) / means)[:, None, None] * scatter.matrices
+
+
+def vvv(scatter: Scatter) -> FloatArray:
+    """W_k / N_k (:eq:`eq-covariance-update`)."""
+    return scatter.matrices / scatter.counts[:, None, None]
+
+
+def _shared_volume(means: FloatArray, scatter: Scatter) -> FloatArray:
+    """λ = Σ_k m_k / Σ_k N_k, for each component."""
+    groups = scatter.groups
+    return groups.spread(groups.sum(means) / scatter.totals)
+
+
+# ---------------------------------------------------------------- common shape, own volumes
+
+
+def vei(
+    scatter: Scatter, volumes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray | None]:
+    """λ_k diag(b) by turns (:eq:`eq-vei-update`)."""
+    return _volumes_and_shape(scatter.matrices, scatter, volumes, steps)
+
+
+def vev(
+    scatter: Scatter, volumes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray | None]:
+    """λ_k L_k diag(b) L_kᵀ with W_k = L_k Ω_k L_kᵀ (:eq:`eq-vev-update`)."""
+    spectra, axes = _eigen(scatter.matrices)
+    variances, volumes = _volumes_and_shape(spectra, scatter, volumes, steps)
+    return _composed(axes, variances), volumes
+
+
+def _volumes_and_shape(
+    spectra: FloatArray, scatter: Scatter, volumes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray]:
+    """Minimise Σ_k Σ_j w_kj / (λ_k b_j) + N_k Σ_j log(λ_k b_j) over b and λ by turns."""
+    groups, counts, totals = scatter.groups, scatter.counts, scatter.totals[:, None]
+    if volumes is None:
+        volumes = spectra.mean(axis=1) / counts
+    for _ in range(steps):
+        shape = groups.spread(groups.sum(spectra / volumes[:, None]) / totals)  # (C, d)
+        before, volumes = volumes, (spectra / shape).mean(axis=1) / counts
+        if not (np.abs(volumes - before) > INNER_TOLERANCE * before).any():
+            break
+    return volumes[:, None] * shape, volumes
+
+
+def vee(
+    scatter: Scatter, volumes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray | None]:
+    """λ_k C by turns (:eq:`eq-vee-update`)."""
+    groups, counts, d = scatter.groups, scatter.counts, scatter.n_features
+    matrices = _finite(scatter.matrices)
+    if volumes is None:
+        volumes = np.trace(matrices, axis1=1, axis2=2) / (d * counts)
+    for _ in range(steps):
+        pooled = groups.sum(matrices / volumes[:, None, None]) / scatter.totals[:, None, None]
+        inverse = groups.spread(_inverse(pooled))
+        before, volumes = volumes, np.einsum("kij,kij->k", matrices, inverse) / (d * counts)
+        if not (np.abs(volumes - before) > INNER_TOLERANCE * before).any():
+            break
+    return volumes[:, None, None] * groups.spread(pooled), volumes
+
+
+# ---------------------------------------------------------------- common orientation
+
+
+def eve(
+    scatter: Scatter, axes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray | None]:
+    """λ D A_k Dᵀ by rotations of D (:eq:`eq-eve-update`)."""
+
+    def variances(diagonals: FloatArray) -> FloatArray:
+        means = _geometric_mean(diagonals)
+        return (_shared_volume(means, scatter) / means)[:, None] * diagonals
+
+    return _common_axes(scatter, variances, axes, steps)
+
+
+def vve(
+    scatter: Scatter, axes: FloatArray | None, steps: int
+) -> tuple[FloatArray, FloatArray | None]:
+    """D diag(Dᵀ W_k D) Dᵀ / N_k by rotations of D (:eq:`eq-vve-update`)."""
+    return _common_axes(scatter, lambda w: w / scatter.counts[:, None], axes, steps)
+
+
+def _common_axes(
+    scatter: Scatter,
+    variances: Callable[[FloatArray], FloatArray],
+    axes: FloatArray | None,
+    steps: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Minimise over the common axes D and the variances along them by turns.
+
+    With the variances fixed, the objective is Σ_k Σ_j (Dᵀ W_k D)_jj / v_kj. In the plane of two
+    axes it is a cosine of twice the angle of rotation, whose minimum is known
+    (:prf:ref:`prop-plane-rotation`). The angles of all planes at once make one rotation of space,
+    which is shortened wherever it does not lower the objective.
+    """
+    groups = scatter.groups
+    if axes is None:
+        axes = _eigen(groups.sum(scatter.matrices))[1]
+    spread = groups.spread(axes)
+    turned = np.swapaxes(spread, 1, 2) @ scatter.matrices @ spread  # D' W_k D
+    for _ in range(steps):
+        diagonals = _diagonals(turned)
+        precisions = 1.0 / variances(diagonals)
+        angles = _angles(turned, precisions, groups)  # (G, d, d), skew
+        before = groups.sum((precisions * diagonals).sum(axis=1))
+        rotation, turned, after = _descent(angles, turned, precisions, before, groups)
+        axes = axes @ rotation
+        if not (before - after > INNER_TOLERANCE**1.5 * np.abs(before)).any():
+            break
+    return _composed(groups.spread(axes), variances(_diagonals(turned))), axes
+
+
+def _angles(turned: FloatArray, precisions: FloatArray, groups: Groups) -> FloatArray:
+    """The best angle of rotation in each plane of two axes (:eq:`eq-plane-rotation`), skew."""
+    d = turned.shape[-1]
+    i, j = np.triu_indices(d, 1)
+    diagonals = _diagonals(turned)
+    difference = precisions[:, i] - precisions[:, j]
+    cosine = 0.5 * groups.sum(difference * (diagonals[:, i] - diagonals[:, j]))
+    sine = groups.sum(difference * turned[:, i, j])
+    angles = np.where((cosine == 0) & (sine == 0), 0.0, 0.5 * np.arctan2(-sine, -cosine))
+    skew = np.zeros((len(angles), d, d))
+    skew[:, j, i], skew[:, i, j] = angles, -angles
+    return skew
+
+
+def _descent(
+    angles: FloatArray,
+    turned: FloatArray,
+    precisions: FloatArray,
+    before: FloatArray,
+    groups: Groups,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The rotation by these angles, or by a part of them, that does not raise the objective."""
+    identity = np.eye(turned.shape[-1])
+    part = np.ones(len(angles))
+    while True:
+        half = 0.5 * np.where(np.isfinite(angles), part[:, None, None] * angles, 0.0)
+        rotation: FloatArray = np.linalg.inv(identity - half) @ (identity + half)  # Cayley's
+        spread = groups.spread(rotation)
+        result = np.swapaxes(spread, 1, 2) @ turned @ spread
+        after = groups.sum((precisions * _diagonals(result)).sum(axis=1))
+        worse = (after > before * (1 + 1e-14)) & (part > 0)
+        if not worse.any():
+            return rotation, result, after
+        part[worse] = np.where(part[worse] > 1e-6, 0.25 * part[worse], 0.0)
+
+
+# ---------------------------------------------------------------- stacks of small matrices
+
+
+def _diagonals(matrices: FloatArray) -> FloatArray:
+    return np.diagonal(matrices, axis1=1, axis2=2)
+
+
+def _geometric_mean(values: FloatArray) -> FloatArray:
+    """Geometric means of the rows, shape ``(C,)``."""
+    means: FloatArray = np.exp(np.log(values).mean(axis=1))
+    return means
+
+
+def _composed(axes: FloatArray, variances: FloatArray) -> FloatArray:
+    """D diag(v) Dᵀ, symmetric to the last bit."""
+    matrices = (axes * variances[:, None, :]) @ np.swapaxes(axes, 1, 2)
+    return 0.5 * (matrices + np.swapaxes(matrices, 1, 2))
+
+
+def _finite(matrices: FloatArray) -> FloatArray:
+    """The same stack with NaN in no matrix: LAPACK would refuse all for the sake of one."""
+    sound = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
+    return matrices if sound.all() else np.where(sound, matrices, np.eye(matrices.shape[-1]))
+
+
+def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues, ascending and not negative, and eigenvectors of symmetric matrices."""
+    spectra, axes = np.linalg.eigh(_finite(matrices))
+    return np.maximum(spectra, 0.0), axes
+
+
+def _inverse(matrices: FloatArray) -> FloatArray:
+    """Inverses of symmetric positive definite matrices; NaN where there is none."""
+    signs: FloatArray = np.linalg.slogdet(_finite(matrices))[0]
+    sound = (signs > 0)[:, None, None]
+    inverses: FloatArray = np.linalg.inv(np.where(sound, matrices, np.eye(matrices.shape[-1])))
+    return np.where(sound, inverses, np.nan)
+
+
+_CLOSED: dict[str, Update] = {
+    "EII": eii, "VII": vii, "EEI": eei, "EVI": evi, "VVI": vvi, "EEE": eee,
+    "EEV": eev, "EVV": evv, "VVV": vvv, "E": eii, "V": vii,
+}  # fmt: skip
+_INNER = {"VEI": vei, "VEE": vee, "VEV": vev, "EVE": eve, "VVE": vve}

@@ -323,7 +323,7 @@ def _from_means(rows: Source, means: FloatArray, family: str, ridge: float) -> M
 def _in_family(
     weights: FloatArray, means: FloatArray, covariances: FloatArray, family: str
 ) -> Mixture:
-    stored = restrict(covariances, FAMILIES[family], weights)
+    stored = restrict(covariances, family, weights)
     return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), family)
 
 

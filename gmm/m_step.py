@@ -6,23 +6,14 @@ of a family; :prf:ref:`thm-matched-statistics` says what they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from gmm.checks import FloatArray, SingularCovarianceError, as_non_negative
-from gmm.families import FAMILIES, parse_family
+from gmm.families import FAMILIES, Groups, Scatter, parse_family, update
 from gmm.mixture import Mixture
 from gmm.statistics import Statistics
 
-__all__ = [
-    "diag_covariances",
-    "full_covariances",
-    "m_step",
-    "spherical_covariances",
-    "tied_covariance",
-    "updated_weights",
-]
+__all__ = ["m_step", "updated_weights"]
 
 
 #: A component with this share of the rows, or less, has none.
@@ -33,7 +24,13 @@ NARROWEST = 1e-9
 SMALLEST_WEIGHT = 1e-12
 
 
-def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> Mixture:
+def m_step(
+    statistics: Statistics,
+    family: str = "VVV",
+    ridge: float = 0.0,
+    *,
+    previous: Mixture | None = None,
+) -> Mixture:
     """The mixture of greatest expected log-likelihood, given the statistics of an E-step.
 
     Parameters
@@ -43,14 +40,18 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
     family : str
         What the covariances have in common: one of the names in :mod:`gmm.families`.
     ridge : float
-        Added to each variance, in squared units of the data.
+        In squared units of the data. Added to the variances of each component's share of the rows,
+        in all directions, before the covariances of the family are found: every component is seen
+        with this much noise.
+    previous : Mixture, optional
+        Of the same family: where the inner iteration of VEI, VEE, VEV, EVE and VVE begins. The
+        result depends on it by no more than that iteration's tolerance.
 
     Returns
     -------
     Mixture
         Weights :eq:`eq-weight-update`, means :eq:`eq-mean-update`, and covariances by the update
-        of the family: :eq:`eq-covariance-update`, :eq:`eq-tied-update`, :eq:`eq-diag-update` or
-        :eq:`eq-spherical-update`.
+        of the family (:func:`gmm.families.update`).
 
     Raises
     ------
@@ -67,7 +68,7 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
       weight 0.5000  mean [1.]
       weight 0.5000  mean [11.]
     """
-    name = parse_family(family)
+    name = parse_family(family, statistics.n_features)
     kind = FAMILIES[name]
     if statistics.kind != kind:
         raise ValueError(
@@ -81,10 +82,12 @@ def m_step(statistics: Statistics, family: str = "VVV", ridge: float = 0.0) -> M
             f"component {empty} is responsible for no row, so its mean is undefined; "
             "take fewer components or another start"
         )
-    covariances = _UPDATES[kind](statistics)
-    if ridge:
-        _add_to_variances(covariances, kind, ridge)
-    return Mixture.from_stored(updated_weights(statistics), statistics.means(), covariances, name)
+    scatter = scatter_of(statistics, ridge)
+    state = None if previous is None else inner_state(previous)
+    stored, _ = update(name, scatter, state)
+    if kind == "tied":
+        stored = stored[0]
+    return Mixture.from_stored(updated_weights(statistics), statistics.means(), stored, name)
 
 
 def updated_weights(statistics: Statistics) -> FloatArray:
@@ -92,38 +95,30 @@ def updated_weights(statistics: Statistics) -> FloatArray:
     return statistics.counts / statistics.total_weight
 
 
-def full_covariances(statistics: Statistics) -> FloatArray:
-    """Σ_k = scatter of component k / N_k (:eq:`eq-covariance-update`), shape ``(K, d, d)``."""
-    return statistics.scatter() / statistics.counts[:, None, None]
+def scatter_of(statistics: Statistics, ridge: float = 0.0) -> Scatter:
+    """The scatter about the components' own means, with N_k times the ridge in each direction."""
+    matrices, counts, d = statistics.scatter(), statistics.counts, statistics.n_features
+    if ridge:
+        added = {
+            "full": lambda: counts[:, None, None] * np.eye(d),
+            "tied": lambda: statistics.total_weight * np.eye(d),
+            "diag": lambda: counts[:, None],
+            "spherical": lambda: counts * d,
+        }[statistics.kind]()
+        matrices = matrices + ridge * added
+    if statistics.kind == "tied":
+        matrices = matrices[None]
+    return Scatter(matrices, counts, d, Groups([len(counts)]))
 
 
-def tied_covariance(statistics: Statistics) -> FloatArray:
-    """Σ = scatter of all components / Σ_k N_k (:eq:`eq-tied-update`), shape ``(d, d)``."""
-    return statistics.scatter() / statistics.total_weight
-
-
-def diag_covariances(statistics: Statistics) -> FloatArray:
-    """The diagonals of the full update (:eq:`eq-diag-update`), shape ``(K, d)``."""
-    return statistics.scatter() / statistics.counts[:, None]
-
-
-def spherical_covariances(statistics: Statistics) -> FloatArray:
-    """The mean variances of the full update (:eq:`eq-spherical-update`), shape ``(K,)``."""
-    return statistics.scatter() / (statistics.counts * statistics.n_features)
-
-
-_UPDATES: dict[str, Callable[[Statistics], FloatArray]] = {
-    "full": full_covariances,
-    "tied": tied_covariance,
-    "diag": diag_covariances,
-    "spherical": spherical_covariances,
-}
-
-
-def _add_to_variances(covariances: FloatArray, kind: str, ridge: float) -> None:
-    """Add the ridge to every variance, in place: the array is fresh from an update."""
-    if kind in ("full", "tied"):
-        d = covariances.shape[-1]
-        covariances.reshape(-1, d * d)[:, :: d + 1] += ridge
-    else:
-        covariances += ridge
+def inner_state(mixture: Mixture) -> FloatArray | None:
+    """The volumes or the common axes of a mixture, if its family's update is iterative."""
+    if mixture.family in ("VEI", "VEE", "VEV"):
+        volumes: FloatArray = np.exp(mixture.log_determinants / mixture.n_features)
+        return volumes
+    if mixture.family in ("EVE", "VVE"):
+        # all covariances have these axes; unequal multipliers keep the sum's eigenvalues apart
+        multipliers = np.exp(-mixture.log_determinants / mixture.n_features)
+        multipliers /= np.sqrt(np.arange(1.0, len(multipliers) + 1.0))
+        return np.linalg.eigh(np.tensordot(multipliers, mixture.stored, axes=1)[None])[1]
+    return None

@@ -35,7 +35,16 @@ from gmm.checks import (
     read_only,
     refuse_non_finite,
 )
-from gmm.families import FAMILIES, expand, n_parameters, parse_family, restrict, stored_shape
+from gmm.families import (
+    FAMILIES,
+    expand,
+    is_free,
+    n_parameters,
+    of_marginals,
+    parse_family,
+    restrict,
+    stored_shape,
+)
 from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
@@ -148,7 +157,7 @@ class Mixture:
             raise ValueError(
                 f"means: expected {len(weights)} rows, one for each weight, got {len(means)}"
             )
-        name = parse_family(family)
+        name = parse_family(family, means.shape[1])
         stored = _as_stored(covariances, name, weights, means.shape[1])
         self._set(weights, means, stored, name)
         _ = self.whiteners  # refuses what is not positive definite
@@ -482,8 +491,9 @@ class Mixture:
         """
         kept = as_indices(indices, "indices", self.n_features)
         covariances = self.covariances[:, kept[:, None], kept]
-        stored = restrict(covariances, self.kind, self.weights)
-        return Mixture.from_stored(self.weights, self.means[:, kept], stored, self.family)
+        family = of_marginals(self.family)
+        stored = restrict(covariances, family, self.weights)
+        return Mixture.from_stored(self.weights, self.means[:, kept], stored, family)
 
     def conditional(self, indices: ArrayLike, values: ArrayLike) -> Mixture:
         """The distribution of the other features, given some (:prf:ref:`thm-mixture-conditional`).
@@ -498,8 +508,9 @@ class Mixture:
         Returns
         -------
         Mixture
-            Of the same family. Its weights are the responsibilities of the known features'
-            marginal mixture (:eq:`eq-conditional-weights`).
+            Of the same family, if conditionals belong to it, otherwise VVI or VVV. Its weights are
+            the responsibilities of the known features' marginal mixture
+            (:eq:`eq-conditional-weights`).
 
         Examples
         --------
@@ -512,10 +523,9 @@ class Mixture:
         weights = self.marginal(known).responsibilities(given[None, :])[0]
         parts = [self.component(k).conditional(known, given) for k in range(self.n_components)]
         covariances = np.array([part.covariance for part in parts])
-        stored = restrict(covariances, self.kind, weights)
-        return Mixture.from_stored(
-            weights, np.array([part.mean for part in parts]), stored, self.family
-        )
+        family = of_marginals(self.family)
+        stored = restrict(covariances, family, weights)
+        return Mixture.from_stored(weights, np.array([part.mean for part in parts]), stored, family)
 
     # ------------------------------------------------------------------ files
 
@@ -631,20 +641,21 @@ def _as_stored(
     kind, k, d = FAMILIES[family], len(weights), n_features
     shape = np.shape(covariances)
     wanted = stored_shape(kind, k, d)
-    if shape == (k, d, d):
-        matrices = as_covariance(covariances, "covariances", (k, d, d))
-        stored = restrict(matrices, kind, weights)
-        rest = np.abs(matrices - expand(stored, kind, k, d)).max()
-        if rest > 1e-8 * np.abs(matrices).max():
-            raise ValueError(
-                f"covariances: expected matrices of the family {family}, got others; "
-                "give them in the family's own shape, or another family"
-            )
-        return stored
-    if shape != wanted:
+    if shape not in (wanted, (k, d, d)):
         raise ValueError(f"covariances: expected shape {wanted} or {(k, d, d)}, got shape {shape}")
-    if kind == "tied":
-        return as_covariance(covariances, "covariances", (d, d))
-    array = np.asarray(covariances, dtype=np.float64)
-    refuse_non_finite(array, "covariances")
-    return array
+    if len(shape) == 3 or kind == "tied":
+        given = as_covariance(covariances, "covariances", shape)
+    else:
+        given = np.asarray(covariances, dtype=np.float64)
+        refuse_non_finite(given, "covariances")
+    if shape == wanted and (is_free(family) or kind == "tied"):
+        return given
+    matrices = given if shape == (k, d, d) else expand(given, kind, k, d)
+    stored = restrict(matrices, family, weights)
+    rest = np.abs(matrices - expand(stored, kind, k, d)).max()
+    if not rest <= 1e-8 * np.abs(matrices).max():
+        raise ValueError(
+            f"covariances: expected matrices of the family {family}, got others; "
+            "give them in the family's own shape, or another family"
+        )
+    return stored

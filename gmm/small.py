@@ -49,6 +49,8 @@ class SmallSteps:
     ridge : float
     """
 
+    #: The families whose updates are averages.
+    FAMILIES = ("EII", "VII", "EEI", "VVI", "EEE", "VVV", "E", "V")
     #: The most features and rows for which this is worth while.
     MOST_FEATURES = 3
     MOST_ROWS = 8192
@@ -78,6 +80,12 @@ class SmallSteps:
         self.totals = np.empty(rows.n_rows)
         self.logs = np.empty(rows.n_rows)
 
+    @classmethod
+    def suit(cls, rows: Rows, family: str) -> bool:
+        """Whether these rows are few enough, and the family's update is an average."""
+        few = rows.n_features <= cls.MOST_FEATURES and rows.n_rows <= cls.MOST_ROWS
+        return few and family in cls.FAMILIES
+
     def load(self, mixture: Mixture) -> list[Component]:
         """A mixture's parameters as plain numbers, about the centre of the data."""
         i, j = np.tril_indices(self.d)
@@ -93,7 +101,7 @@ class SmallSteps:
         weights, means = table[:, 0], table[:, 1 : 1 + self.d] + self.sweep.centre
         matrices = unpacked(table[:, 1 + self.d :], self.d)
         tied = self.kind == "tied"
-        stored = matrices[0] if tied else restrict(matrices, self.kind, weights)
+        stored = matrices[0] if tied else restrict(matrices, self.family, weights)
         return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), self.family)
 
     def expect(self, components: list[Component]) -> tuple[list[Moments] | Statistics, float]:
@@ -156,7 +164,7 @@ class SmallSteps:
             weights.append(m[0] / total)
             means.append(mean)
             covariances.append(packed)
-        if self.kind != "full":
+        if self.family != "VVV":
             covariances = self._restricted(covariances, weights)
         if self.ridge:
             ridges = self.ridges
@@ -170,13 +178,15 @@ class SmallSteps:
     def _restricted(
         self, covariances: list[list[float]], weights: list[float]
     ) -> list[list[float]]:
-        """The covariances of the family, from the full ones."""
-        if self.kind == "tied":
+        """The covariances of the family, from the full ones: pooled, cut to a diagonal, or both."""
+        if "E" in self.family:
             shared = [
                 sum(w * c for w, c in zip(weights, entries, strict=True))
                 for entries in zip(*covariances, strict=True)
             ]
-            return [shared] * len(covariances)
+            covariances = [shared] * len(covariances)
+        if self.kind in ("full", "tied"):
+            return covariances
         result = []
         for packed in covariances:
             variances = [c * one for c, one in zip(packed, self.diagonal, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import settings
 from numpy.typing import NDArray
 
@@ -14,6 +15,8 @@ matplotlib.use("agg")
 # the same examples in every run: a failure must come from the change at hand
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+Floats = NDArray[np.float64]
 
 FAMILIES = ("VVV", "EEE", "VVI", "VII")
 
@@ -30,7 +33,50 @@ def random_mixture(
     matrices = factors @ np.swapaxes(factors, 1, 2) + 0.2 * np.eye(d)
     variances = rng.uniform(0.5, 2.0, (k, d))
     stored = {"VVV": matrices, "EEE": matrices[0], "VVI": variances, "VII": variances[:, 0]}
-    return gmm.Mixture(weights, means, stored[family], family)
+    covariances = stored[family] if family in stored else random_member(family, k, d, rng)
+    return gmm.Mixture(weights, means, covariances, family)
+
+
+def member(
+    family: str, log_volumes: Floats, log_shapes: Floats, turns: Floats
+) -> NDArray[np.float64]:
+    """Covariances λ D A Dᵀ of a family, from one volume, shape and orientation or from K of each.
+
+    Parameters
+    ----------
+    family : str
+    log_volumes : array (K,)
+    log_shapes : array (K, d − 1)
+        Logarithms of all but one of the entries of A, whose determinant is one.
+    turns : array (K, d (d − 1) / 2)
+        Skew matrices whose exponentials are the orientations.
+        Of what is equal for all components the first row counts.
+    """
+    k, d = len(log_volumes), log_shapes.shape[1] + 1
+    volume, shape, orientation = list(f"{family}II"[:3])
+    result = np.empty((k, d, d))
+    for i in range(k):
+        entries = np.zeros(d)
+        if shape != "I":
+            entries[:-1] = log_shapes[0 if shape == "E" else i]
+            entries[-1] = -entries.sum()
+        skew = np.zeros((d, d))
+        if orientation != "I":
+            skew[np.triu_indices(d, 1)] = turns[0 if orientation == "E" else i]
+        axes = scipy.linalg.expm(skew - skew.T)
+        scale = np.exp(log_volumes[0 if volume == "E" else i])
+        result[i] = scale * (axes * np.exp(entries)) @ axes.T
+    return 0.5 * (result + np.swapaxes(result, 1, 2))
+
+
+def random_member(family: str, k: int, d: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Covariances of a family, of moderate condition."""
+    return member(
+        family,
+        0.5 * rng.standard_normal(k),
+        0.7 * rng.standard_normal((k, d - 1)),
+        rng.standard_normal((k, d * (d - 1) // 2)),
+    )
 
 
 @pytest.fixture(params=FAMILIES)

@@ -89,7 +89,7 @@ def test_bad_weights_are_refused(weights: Any, message: str) -> None:
         ({"n_components": 0}, ValueError, "n_components: expected an integer of at least 1, got 0"),
         ({"n_components": 2.0}, TypeError, "n_components: expected an integer, got 2.0"),
         ({"n_components": True}, TypeError, "n_components: expected an integer, got True"),
-        ({"family": "XYZ"}, ValueError, "family: expected one of 'VVV', 'EEE', .*; got 'XYZ'"),
+        ({"family": "XYZ"}, ValueError, "family: expected one of 'EII', 'VII', .*; got 'XYZ'"),
         ({"family": 7}, ValueError, "family: expected one of"),
         ({"start": "best"}, ValueError, "start: expected one of 'k-means', .*; got 'best'"),
         ({"start": np.zeros((3, 2))}, ValueError, "start: expected 2 means, got 3"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
+from conftest import FAMILIES as CLOSED
 from conftest import random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +71,7 @@ def test_restricted_updates_pool_the_full_one() -> None:
     by_family = {
         name: m_step(expected_statistics(X, shares, np.zeros((3, 2)), kind), name)
         for name, kind in FAMILIES.items()
+        if name in CLOSED
     }
     full = by_family["VVV"]
     np.testing.assert_allclose(
@@ -109,6 +111,8 @@ def test_the_new_mixture_expects_the_statistics_that_it_was_given(family: str) -
 def test_a_step_never_lowers_the_likelihood(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for family in FAMILIES:
+        if len(family) == 1:
+            continue
         mixture = random_mixture(family, 3, 2, seed, spread=1.0)
         X = 3 * rng.standard_normal((60, 2))
         before = e_step(X, mixture)
