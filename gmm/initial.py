@@ -1,17 +1,19 @@
 """Starting points: where EM begins decides which of the likelihood's maxima it finds.
 
 A start makes a :class:`~gmm.mixture.Mixture` from rows, either by way of means (the covariances are
-then those of all the data) or by way of labels (the M-step then does the rest). k-means is itself
-the EM pass with hard assignments: :func:`hard_step` gives statistics, their means are the centres.
+then those of all the data) or by way of labels (:func:`hard_step` and the M-step then do the rest).
+k-means is the EM pass with hard assignments, and like that pass it is two matrix products.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from gmm import threads
 from gmm.checks import (
     FloatArray,
     IntArray,
@@ -27,8 +29,10 @@ from gmm.e_step import expected_statistics
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
+from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
+from gmm.sweep import LONGEST, SHARED, SHORTEST
 
 __all__ = ["STARTS", "hard_step", "kmeans", "kmeans_plus_plus", "starting_mixture"]
 
@@ -37,6 +41,18 @@ STARTS = ("k-means", "k-means++", "random", "octant")
 
 #: Rows that a start looks at: of more, a random subset is taken.
 START_ROWS = 50_000
+#: Rounding errors may be this part of what they are compared with.
+FAINT = 1e-6
+#: The error of a distance by expanded squares, in roots of a rounding unit times the radius.
+ROUNDING = 16.0
+
+#: Numbers in a block and its exponents together, so that they stay in cache.
+ROOM = 2**18
+#: Half the square of a distance beyond all others; a power of two.
+FAR = 2.0**1000
+
+
+Result = TypeVar("Result")
 
 
 def starting_mixture(
@@ -107,12 +123,9 @@ def starting_mixture(
         labels = _octants(subset, n_components)
         mixture = _from_labels(subset, labels, n_components, name, ridge, pooled=True)
     else:
-        scaled = _standardised(subset)
-        if start == "k-means":
-            labels, _ = kmeans(scaled.X, n_components, rng, sample_weight=scaled.weights)
-        else:
-            seeds = kmeans_plus_plus(scaled.X, n_components, rng, sample_weight=scaled.weights)
-            labels = _nearest(scaled.X, scaled.X[seeds])
+        cloud = _Cloud(_standardised(subset), n_components)
+        seeds = cloud.points(_seeds(cloud, n_components, rng))
+        labels, _ = _lloyd(cloud, seeds, 1 if start == "k-means++" else 100)
         mixture = _from_labels(subset, labels, n_components, name, ridge)
     return mixture.reordered(np.lexsort(mixture.means.T[::-1]))
 
@@ -134,26 +147,44 @@ def kmeans(
     n_clusters: int,
     random_state: RandomState = None,
     *,
+    start: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     max_iter: int = 100,
 ) -> tuple[IntArray, FloatArray]:
-    """Lloyd's algorithm from the seeds of k-means++: the EM pass with hard assignments.
+    """Lloyd's algorithm: the EM pass with hard assignments.
 
     Parameters
     ----------
     X : array (n, d)
     n_clusters : int
     random_state : int, Generator or None
+        For the seeds.
+    start : array (K, d), optional
+        Centres to begin with; by default the seeds of :func:`kmeans_plus_plus`.
     sample_weight : array (n,), optional
     max_iter : int
-        Passes at most; it stops as soon as no row changes its cluster.
+        Passes at most; it stops as soon as the centres stay where they are.
 
     Returns
     -------
     labels : array (n,) of int
+        The nearest of the centres that the last pass began with; of equally near ones, the first.
     centres : array (K, d)
         The means of the clusters. A cluster that has lost all its rows takes the row that is
         farthest from its own centre.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as said. The message names it.
+
+    Notes
+    -----
+    With equal weights and unit variances the exponents of the spherical kind are −‖x − c‖²/2: one
+    matrix product, and the sums over clusters are another (:prf:ref:`thm-two-products`). Where
+    centres are so close that the expanded square might not tell them apart
+    (:eq:`eq-cancellation`), residuals are squared. By the triangle inequality most rows keep their
+    cluster without another look; the result is that of looking at all (Hamerly 2010).
 
     Examples
     --------
@@ -161,48 +192,15 @@ def kmeans(
     >>> sorted(centres[:, 0].tolist())
     [0.5, 8.5]
     """
-    rows = as_rows(X, sample_weight, min_rows=as_count(n_clusters, "n_clusters"))
-    values = np.asarray(rows.X, dtype=np.float64)
-    seeds = kmeans_plus_plus(values, n_clusters, random_state, sample_weight=rows.weights)
-    centres = values[seeds]
-    labels = np.full(rows.n_rows, -1)
-    for _ in range(as_count(max_iter, "max_iter")):
-        before, labels = labels, _nearest(values, centres)
-        if (labels == before).all():
-            break
-        statistics = hard_step(values, labels, centres, "spherical", rows.weights)
-        empty = np.flatnonzero(statistics.counts == 0)
-        if len(empty):
-            off_centre = ((values - centres[labels]) ** 2).sum(axis=1)
-            labels[np.argsort(off_centre)[::-1][: len(empty)]] = empty
-            statistics = hard_step(values, labels, centres, "spherical", rows.weights)
-        filled = statistics.counts > 0
-        centres = centres.copy()
-        centres[filled] += statistics.first[filled] / statistics.counts[filled, None]
-    return labels, centres
-
-
-def hard_step(
-    block: FloatArray,
-    labels: IntArray,
-    centres: FloatArray,
-    kind: str,
-    weights: FloatArray | None = None,
-) -> Statistics:
-    """Statistics of rows that belong to one component each: the E-step with hard assignments.
-
-    Parameters
-    ----------
-    block : array (b, d)
-    labels : array (b,) of int
-        The component of each row; a row with the label −1 belongs to none.
-    centres : array (K, d)
-    kind : str
-        full, tied, diag or spherical.
-    weights : array (b,), optional
-    """
-    one_hot = (labels[:, None] == np.arange(len(centres))).astype(np.float64)
-    return expected_statistics(block, one_hot, centres, kind, weights)
+    k = as_count(n_clusters, "n_clusters")
+    passes = as_count(max_iter, "max_iter")
+    cloud = _Cloud(as_rows(X, sample_weight, min_rows=k), k)
+    if start is None:
+        centres = cloud.points(_seeds(cloud, k, as_generator(random_state)))
+    else:
+        centres = _given_means(start, k, cloud.rows) - cloud.centre
+    labels, centres = _lloyd(cloud, centres, passes)
+    return labels, centres + cloud.centre
 
 
 def kmeans_plus_plus(
@@ -229,21 +227,241 @@ def kmeans_plus_plus(
     array (K,) of int
         Positions of the seeds.
     """
-    rows = as_rows(X, sample_weight, min_rows=as_count(n_clusters, "n_clusters"))
-    values = np.asarray(rows.X, dtype=np.float64)
-    weights = np.ones(rows.n_rows) if rows.weights is None else rows.weights
-    rng = as_generator(random_state)
+    k = as_count(n_clusters, "n_clusters")
+    return _seeds(_Cloud(as_rows(X, sample_weight, min_rows=k), k), k, as_generator(random_state))
+
+
+class _Cloud:
+    """Rows about their mean, in blocks that stay in cache, and room to work on them.
+
+    A block is T = (1, x, ‖x‖²), features-major. Its product with (−‖c‖²/2, c, −1/2) is
+    −‖x − c‖²/2, and a product of shares with it gives the sums over clusters.
+    """
+
+    def __init__(self, rows: Rows, n_clusters: int) -> None:
+        self.rows = rows
+        self.centre = rows.mean
+        survey = rows.survey
+        reach = np.maximum(survey.greatest - self.centre, self.centre - survey.least)
+        self.squared_radius = float(reach @ reach)
+        n, self.size = rows.n_rows, rows.n_features + 2
+        length = min(n, LONGEST, max(SHORTEST, ROOM // (n_clusters + self.size)))
+        self.parts = [slice(i, min(i + length, n)) for i in range(0, n, length)]
+        self.shared = n * n_clusters >= SHARED
+        self.rooms: dict[int, _Room] = {}
+
+    def points(self, which: slice | IntArray) -> FloatArray:
+        """Some of the rows, about the centre."""
+        return np.asarray(self.rows.X[which], dtype=np.float64) - self.centre
+
+    def weights(self, part: slice) -> FloatArray | None:
+        """Weights of a block's rows."""
+        return None if self.rows.weights is None else self.rows.weights[part]
+
+    def run(self, work: Callable[[slice, _Room], Result], n_points: int) -> list[Result]:
+        """The results of ``work(part, room)`` for all blocks, in their order."""
+
+        def task(worker: int, i: int) -> Result:
+            room = self.rooms.get(worker)
+            if room is None or len(room.exponents) < n_points:
+                room = self.rooms[worker] = _Room(self, n_points)
+            return work(self.parts[i], room)
+
+        if not self.shared:
+            return [task(0, i) for i in range(len(self.parts))]
+        with threads.one_blas_thread():
+            return threads.run(len(self.parts), task)
+
+
+class _Room:
+    """One worker's room for a block and its exponents: new memory costs more than work in old."""
+
+    def __init__(self, cloud: _Cloud, n_points: int) -> None:
+        length = cloud.parts[0].stop
+        self.centre = cloud.centre[:, None]
+        self.features = np.empty((cloud.size, length))
+        self.exponents = np.empty((n_points, length))
+        self.nearest = np.empty((n_points, length), dtype=np.bool_)
+        self.marks = np.empty((n_points, length))
+
+    def block(self, X: NDArray[Any]) -> FloatArray:
+        """T of rows, shape ``(d + 2, b)``."""
+        out = self.features[:, : len(X)]
+        out[0] = 1.0
+        np.subtract(X.T, self.centre, out=out[1:-1])
+        np.einsum("ij,ij->j", out[1:-1], out[1:-1], out=out[-1])
+        return out
+
+    def exponents_of(self, block: FloatArray, points: FloatArray, expanded: bool) -> FloatArray:
+        """−‖x − c‖²/2 of a block and points, shape ``(K, b)``: expanded, or by residuals."""
+        k, d = points.shape
+        out = self.exponents[:k, : block.shape[1]]
+        if expanded:
+            theta = np.full((k, d + 2), -0.5)
+            theta[:, 0] *= (points**2).sum(axis=1)
+            theta[:, 1:-1] = points
+            return np.matmul(theta, block, out=out)
+        for point, exponents in zip(points, out, strict=True):
+            residuals = block[1:-1] - point[:, None]
+            np.einsum("ij,ij->j", residuals, residuals, out=exponents)
+        out *= -0.5
+        return out
+
+    def marks_of(self, exponents: FloatArray, greatest: FloatArray) -> FloatArray:
+        """FAR at the nearest point, else zero, ``(K, b)``; of equally near ones, the first."""
+        k, b = exponents.shape
+        nearest = np.equal(exponents, greatest, out=self.nearest[:k, :b])
+        if np.count_nonzero(nearest) > b:
+            nearest &= np.cumsum(nearest, axis=0) == 1
+        return np.multiply(nearest, FAR, out=self.marks[:k, :b])
+
+
+def _lloyd(cloud: _Cloud, centres: FloatArray, max_iter: int = 100) -> tuple[IntArray, FloatArray]:
+    """Labels and centres, the latter about the cloud's."""
+    clusters = _Clusters(cloud, len(centres))
+    for _ in range(max_iter):
+        clusters.assign(centres)
+        before, centres = centres, clusters.means(centres)
+        if not clusters.move(centres - before):
+            break
+    return clusters.labels, centres
+
+
+class _Clusters:
+    """Which rows belong to which centre, and how sure that is.
+
+    A row is nearer to its own centre than to any other by ``lead`` at least. When centres move,
+    the lead shrinks by no more than its own centre moves, and the one that moves farthest: only
+    rows without a lead need another look.
+    """
+
+    def __init__(self, cloud: _Cloud, n_clusters: int) -> None:
+        n = cloud.rows.n_rows
+        self.cloud = cloud
+        self.numbers = np.arange(n_clusters) / FAR
+        self.labels = np.full(n, -1)
+        self.lead = np.full(n, -np.inf)
+        self.sums = np.zeros((n_clusters, cloud.size))
+
+    def assign(self, centres: FloatArray) -> None:
+        """Give every row to its nearest centre, and let its weight follow."""
+        radius = max(self.cloud.squared_radius, float((centres**2).sum(axis=1).max()))
+        expanded = _tells_apart(centres, radius)
+        margin = ROUNDING * np.sqrt(EPS * radius)
+
+        def of_block(part: slice, room: _Room) -> FloatArray:
+            X, labels, lead = self.cloud.rows.X[part], self.labels[part], self.lead[part]
+            which: slice | IntArray = slice(None)
+            unsure = np.flatnonzero(lead < margin)
+            if 2 * len(unsure) < len(X):  # else to look at all takes less time than to choose
+                X, which = X.take(unsure, axis=0), unsure
+            block = room.block(X)
+            exponents = room.exponents_of(block, centres, expanded)
+            greatest = exponents.max(axis=0)
+            marks = room.marks_of(exponents, greatest)
+            now = (self.numbers @ marks).astype(np.int64)
+            exponents -= marks
+            lead[which] = _distances(exponents.max(axis=0)) - _distances(greatest)
+            before = labels[which]
+            changed = np.flatnonzero(now != before)
+            change = self._shares(now[changed]) - self._shares(before[changed])
+            labels[which] = now
+            weights = self.cloud.weights(part)
+            if weights is not None:
+                change *= weights[which][changed]
+            sums: FloatArray = change @ block.take(changed, axis=1).T
+            return sums
+
+        self.sums = sum(self.cloud.run(of_block, len(centres)), self.sums)
+
+    def _shares(self, labels: IntArray) -> FloatArray:
+        return np.equal.outer(self.numbers * FAR, labels).astype(np.float64)
+
+    def _sums(self, part: slice, room: _Room) -> FloatArray:
+        shares, weights = self._shares(self.labels[part]), self.cloud.weights(part)
+        if weights is not None:
+            shares *= weights
+        sums: FloatArray = shares @ room.block(self.cloud.rows.X[part]).T
+        return sums
+
+    def means(self, centres: FloatArray) -> FloatArray:
+        """The means of the clusters; of empty ones, the rows that are farthest from a centre."""
+        cloud = self.cloud
+        if self.sums[:, 0].min() < FAINT * cloud.rows.total_weight:  # rounding errors are left
+            self.sums = sum(cloud.run(self._sums, len(centres)), np.zeros_like(self.sums))
+        counts = self.sums[:, 0]
+        empty = counts == 0
+        means = self.sums[:, 1:-1] / np.where(empty, 1.0, counts)[:, None]
+        if empty.any():
+            residuals = cloud.points(slice(None)) - centres[self.labels]
+            order = np.argsort(-(residuals**2).sum(axis=1), kind="stable")
+            means[empty] = cloud.points(order[: np.count_nonzero(empty)])
+        return means
+
+    def move(self, steps: FloatArray) -> bool:
+        """Let the centres move by steps ``(K, d)``; whether any does."""
+        lengths = np.sqrt((steps**2).sum(axis=1))
+        self.lead -= (lengths + lengths.max()).take(self.labels)
+        return bool(lengths.any())
+
+
+def _tells_apart(centres: FloatArray, squared_radius: float) -> bool:
+    """Whether expanded squares place the borders between all these centres well."""
+    i, j = np.triu_indices(len(centres), 1)
+    squares = ((centres[i] - centres[j]) ** 2).sum(axis=1)
+    return EPS * squared_radius < FAINT * float(squares.min(initial=np.inf))
+
+
+def _distances(exponents: FloatArray) -> FloatArray:
+    """Distances from −½ of their squares; of rounding errors about zero, zero."""
+    return np.sqrt(np.maximum(-2.0 * exponents, 0.0))
+
+
+class _Seeding:
+    """Half the squared distances of rows to the nearest of the seeds so far."""
+
+    def __init__(self, cloud: _Cloud, expanded: bool = True) -> None:
+        self.cloud = cloud
+        self.expanded = expanded
+        self.distances = np.full(cloud.rows.n_rows, np.inf)
+
+    def with_one_more(self, points: FloatArray) -> FloatArray:
+        """What the distances would be with one more seed, for each of some points, ``(L, n)``."""
+        trials = np.empty((len(points), len(self.distances)))
+
+        def of_block(part: slice, room: _Room) -> None:
+            block = room.block(self.cloud.rows.X[part])
+            exponents = room.exponents_of(block, points, self.expanded)
+            mine = np.negative(exponents, out=trials[:, part])
+            np.minimum(mine, self.distances[part], out=mine)
+            np.maximum(mine, 0.0, out=mine)  # rounding errors aside
+
+        self.cloud.run(of_block, len(points))
+        return trials
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the distances are larger, in the mean, than their rounding errors."""
+        return not self.expanded or EPS * self.cloud.squared_radius < FAINT * self.distances.mean()
+
+
+def _seeds(cloud: _Cloud, n_clusters: int, rng: np.random.Generator) -> IntArray:
+    """Positions of the seeds of greedy k-means++."""
+    weights = np.ones(cloud.rows.n_rows) if cloud.rows.weights is None else cloud.rows.weights
     n_candidates = 2 + int(np.log(n_clusters))
-    seeds = [_drawn(weights, 1, rng)[0]]
-    nearest = ((values - values[seeds[0]]) ** 2).sum(axis=1)
+    seeding = _Seeding(cloud)
+    seeds = _drawn(weights, 1, rng)
+    seeding.distances = seeding.with_one_more(cloud.points(seeds))[0]
     for _ in range(1, n_clusters):
-        candidates = _drawn(weights * nearest, n_candidates, rng)
-        distances = _squared_distances(values, values[candidates])
-        np.minimum(distances, nearest[:, None], out=distances)
-        best = int((weights @ distances).argmin())
-        nearest = distances[:, best]
-        seeds.append(candidates[best])
-    return np.array(seeds, dtype=np.int64)
+        if not seeding.is_exact:
+            seeding = _Seeding(cloud, expanded=False)
+            seeding.distances = seeding.with_one_more(cloud.points(seeds)).min(axis=0)
+        candidates = _drawn(weights * seeding.distances, n_candidates, rng)
+        trials = seeding.with_one_more(cloud.points(candidates))
+        best = int((trials @ weights).argmin())
+        seeding.distances = trials[best]
+        seeds = np.append(seeds, candidates[best])
+    return seeds
 
 
 def _drawn(weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
@@ -255,17 +473,41 @@ def _drawn(weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray
     return cast(IntArray, np.minimum(draws, np.flatnonzero(weights)[-1]))
 
 
-def _squared_distances(values: FloatArray, centres: FloatArray) -> FloatArray:
-    distances = np.empty((len(values), len(centres)))
-    for k, centre in enumerate(centres):
-        residuals = values - centre
-        np.einsum("ij,ij->i", residuals, residuals, out=distances[:, k])
-    return distances
+def hard_step(
+    block: FloatArray,
+    labels: IntArray,
+    centres: FloatArray,
+    kind: str,
+    weights: FloatArray | None = None,
+) -> Statistics:
+    """Statistics of rows that belong to one component each: the E-step with hard assignments.
 
-
-def _nearest(values: FloatArray, centres: FloatArray) -> IntArray:
-    labels: IntArray = _squared_distances(values, centres).argmin(axis=1)
-    return labels
+    Parameters
+    ----------
+    block : array (b, d)
+    labels : array (b,) of int
+        The component of each row; a row with the label −1 belongs to none.
+    centres : array (K, d)
+    kind : str
+        full, tied, diag or spherical.
+    weights : array (b,), optional
+    """
+    parts = []
+    for k in range(len(centres)):
+        mine = labels == k
+        rows = block[mine]
+        own = None if weights is None else weights[mine]
+        parts.append(expected_statistics(rows, np.ones((len(rows), 1)), centres[[k]], kind, own))
+    seconds = [part.second for part in parts]
+    return Statistics(
+        kind,
+        centres,
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.first for part in parts]),
+        np.add.reduce(seconds) if kind == "tied" else np.concatenate(seconds),
+        0.0,
+        len(block),
+    )
 
 
 # ---------------------------------------------------------------- from labels or means to a mixture

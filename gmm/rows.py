@@ -78,19 +78,14 @@ class Survey:
     def of(cls, block: FloatArray, weights: FloatArray | None) -> Survey:
         """The survey of one block."""
         weight = float(len(block) if weights is None else weights.sum())
+        columns = np.array(block.T, order="C")  # sums along contiguous memory are fast
+        least, greatest = columns.min(axis=1), columns.max(axis=1)
         first = block[0]
-        residuals = block - first
-        shift = (residuals.sum(axis=0) if weights is None else weights @ residuals) / weight
-        residuals -= shift
-        weighted = residuals if weights is None else residuals * weights[:, None]
-        return cls(
-            len(block),
-            weight,
-            first + shift,
-            weighted.T @ residuals,
-            block.min(axis=0),
-            block.max(axis=0),
-        )
+        columns -= first[:, None]
+        shift = (columns.sum(axis=1) if weights is None else columns @ weights) / weight
+        columns -= shift[:, None]
+        weighted = columns if weights is None else columns * weights
+        return cls(len(block), weight, first + shift, weighted @ columns.T, least, greatest)
 
     def __add__(self, other: Survey) -> Survey:
         weight = self.weight + other.weight

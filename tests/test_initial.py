@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 import gmm
+from gmm import threads
 from gmm.initial import STARTS, hard_step, kmeans, kmeans_plus_plus, starting_mixture
 
 Floats = NDArray[np.float64]
@@ -37,6 +40,73 @@ def test_kmeans_weights_mean_repetition() -> None:
     _, centres = kmeans(X, 2, 0, sample_weight=weights)
     _, repeated = kmeans(np.repeat(X, weights, axis=0), 2, 0)
     np.testing.assert_allclose(np.sort(centres, 0), np.sort(repeated, 0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("d", [1, 2, 7])
+def test_lloyds_algorithm_takes_scikit_learns_path(d: int) -> None:
+    """Rows that are not looked at again would not have changed their cluster."""
+    rng = np.random.default_rng(d)
+    X = 5.0 + rng.standard_normal((3000, d)) + 2.0 * rng.integers(0, 3, (3000, 1))
+    for passes in (1, 2, 5, 300):
+        _, centres = kmeans(X, 4, start=X[:4], max_iter=passes)
+        peer = KMeans(4, init=X[:4], n_init=1, max_iter=passes, tol=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's, that it stopped early
+            peer.fit(X)
+        # both add thousands of numbers of order one, in different orders
+        np.testing.assert_allclose(centres, peer.cluster_centers_, rtol=1e-11, atol=1e-11)
+
+
+def test_kmeans_does_not_depend_on_the_number_of_threads() -> None:
+    X = np.random.default_rng(0).standard_normal((60_000, 3))
+    weights = np.random.default_rng(1).uniform(size=len(X))
+    results = []
+    for n_threads in (1, 2, 5):
+        with threads.use(n_threads):
+            results.append(kmeans(X, 5, 0, sample_weight=weights, max_iter=6))
+    for labels, centres in results[1:]:
+        np.testing.assert_array_equal(labels, results[0][0])
+        np.testing.assert_array_equal(centres, results[0][1])
+
+
+@pytest.mark.parametrize("width", [1.0, 1e-3, 1e-6, 1e-9])
+def test_clusters_that_are_narrow_beside_their_distance_are_told_apart(width: float) -> None:
+    """Pairs of clusters so close that the expanded square cannot see between them."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 400)
+    corners = np.array([[-1.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    X = corners[truth] * [1e3, 8 * width] + width * rng.standard_normal((400, 2))
+    _, start = np.unique(truth, return_index=True)
+    for labels in (kmeans(X, 4, start=X[start])[0], kmeans(X, 4, 0)[0]):
+        pairs = np.unique(np.column_stack([truth, labels]), axis=0)
+        assert len(pairs) == 4
+
+
+def test_equally_near_centres_share_no_row_and_end_the_search() -> None:
+    """Rows on a lattice lie on the border between centres; the first centre takes them."""
+    X = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), -1).reshape(-1, 2)
+    labels, centres = kmeans(X, 2, start=[[0.0, 4.0], [8.0, 4.0]], max_iter=1)
+    np.testing.assert_array_equal(labels, X[:, 0] > 4)
+    again, _ = kmeans(X, 2, start=centres, max_iter=1000)
+    np.testing.assert_array_equal(again, cdist(X, centres).argmin(axis=1))
+
+
+def test_a_start_of_kmeans_must_fit_the_rows() -> None:
+    X = np.zeros((5, 2))
+    with pytest.raises(ValueError, match="start: expected 3 means, got 2"):
+        kmeans(X, 3, start=X[:2])
+    with pytest.raises(ValueError, match="start: expected 2 features, got 1"):
+        kmeans(X, 3, start=X[:3, :1])
+
+
+def test_weights_of_any_size_leave_clusters_in_their_place() -> None:
+    """A cluster keeps its light rows when the heavy ones leave: subtracting leaves no errors."""
+    X = np.array([[0.0], [0.1], [5.0], [5.2], [9.0]])
+    weights = np.array([1e-12, 1e-12, 1.0, 1.0, 1.0])
+    labels, centres = kmeans(X, 2, start=[[2.5], [9.0]], sample_weight=weights)
+    np.testing.assert_array_equal(labels, [0, 0, 0, 0, 1])
+    labels, centres = kmeans(X, 3, start=[[0.0], [4.0], [9.0]], sample_weight=weights)
+    np.testing.assert_allclose(centres[:, 0], [0.05, 5.1, 9.0], rtol=1e-12)
 
 
 def test_an_empty_cluster_takes_the_row_farthest_from_its_centre() -> None:
