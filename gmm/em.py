@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from copy import copy
 from dataclasses import dataclass, field
 from html import escape
 from math import inf
@@ -25,12 +26,14 @@ from gmm.checks import (
     as_generator,
     as_non_negative,
     read_only,
+    shown,
 )
-from gmm.convergence import ACCELERATIONS, Accelerator, accelerator
-from gmm.families import FAMILIES, parse_family
+from gmm.convergence import ACCELERATIONS, NATURAL, Ascent, PlainEM, State, ascent
+from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
+from gmm.natural import statistics_size
 from gmm.rows import Rows, Source, as_source
 from gmm.selection import aic, bic
 from gmm.small import SmallSteps
@@ -209,6 +212,7 @@ def fit(
     accelerate: str = "none",
     keep: int | str | Iterable[int] = (),
     callback: Callable[[Progress], object] | None = None,
+    progress: bool = False,
     random_state: RandomState = None,
 ) -> Fit:
     """Fit a Gaussian mixture by maximum likelihood (:prf:ref:`alg-em`).
@@ -251,15 +255,23 @@ def fit(
         "none"
             Plain EM.
         "squarem", "anderson"
-            EM with extrapolated steps (:mod:`gmm.convergence`), which are taken only where they
-            raise the likelihood.
+            EM with extrapolated steps (:mod:`gmm.convergence`), which are taken only where they do
+            not lower the likelihood.
+        "lbfgs"
+            SQUAREM while steps gain much, then L-BFGS in natural parameters, with the same
+            safeguard. With a ridge, or another family than VVV, EEE, VVI and VII: SQUAREM alone.
         "auto"
-            Plain EM as long as it converges quickly, SQUAREM from then on.
+            Plain EM as long as it converges quickly; then as "lbfgs" if a pass is dear (300 000
+            multiplications or more: rows, times components, times numbers of a row's statistics),
+            as "squarem" if it is cheap.
     keep : int, "all" or collection of int
         The iterations whose mixtures the trace keeps: every m-th besides the first and the last,
         all of them, or those named.
     callback : callable, optional
         Called with a :class:`Progress` after each iteration; if it returns True, the fit stops.
+    progress : bool
+        Whether a bar shows the start, the log-likelihood, the passes and the rows read, while the
+        fit runs. It needs tqdm (``pip install 'gmm-first-principles[progress]'``).
     random_state : int, Generator or None
         The source of randomness of the start.
 
@@ -271,6 +283,8 @@ def fit(
     ------
     ValueError, TypeError
         If an argument is not as said. The message names it.
+    ImportError
+        If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
         If every run ends with a singular covariance (:prf:ref:`thm-unbounded`), or must, because a
         feature is constant.
@@ -293,7 +307,7 @@ def fit(
     rule = _StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )
-    name = parse_family(family)
+    name = parse_family(family, rows.n_features)
     width = as_non_negative(ridge, "ridge")
     refuse_unknown_start(start)
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
@@ -303,6 +317,7 @@ def fit(
     rng = as_generator(random_state)
     if not width:
         rows.refuse_degenerate()
+    bar = _Bar(progress, n_starts, rows.n_rows)
     problem = _Problem(
         rows,
         k,
@@ -314,30 +329,10 @@ def fit(
         as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
         _steps(rows, k, name, width),
+        bar,
     )
-    best: _Outcome | None = None
-    runs: list[Run] = []
-    failure: SingularCovarianceError | None = None
-    for seed in rng.integers(2**63, size=n_starts):
-        try:
-            begin = starting_mixture(
-                rows, problem.n_components, problem.family, start, int(seed), ridge=problem.ridge
-            )
-            outcome = _run(problem, begin)
-        except SingularCovarianceError as error:
-            failure = error
-            runs.append(Run(-np.inf, 0, "singular"))
-            continue
-        except KeyboardInterrupt:
-            if best is None:
-                raise
-            runs.append(Run(-np.inf, 0, "interrupted"))
-            break
-        runs.append(outcome.run)
-        if best is None or outcome.run.log_likelihood > best.run.log_likelihood:
-            best = outcome
-        if outcome.run.reason in ("interrupted", "callback"):
-            break
+    with bar:
+        best, runs, failure = _runs(problem, start, rng.integers(2**63, size=n_starts))
     if best is None:
         assert failure is not None
         raise failure
@@ -353,6 +348,88 @@ def fit(
         rows.n_rows,
         rows.total_weight,
     )
+
+
+def _runs(
+    problem: _Problem, start: str | Mixture | ArrayLike, seeds: IntArray
+) -> tuple[_Outcome | None, list[Run], SingularCovarianceError | None]:
+    """EM from all starts: the best outcome, every run, and the last failure."""
+    best: _Outcome | None = None
+    runs: list[Run] = []
+    failure: SingularCovarianceError | None = None
+    for seed in seeds:
+        problem.bar.next_start()
+        try:
+            begin = starting_mixture(
+                problem.rows,
+                problem.n_components,
+                problem.family,
+                start,
+                int(seed),
+                ridge=problem.ridge,
+            )
+            outcome = _run(problem, begin)
+        except SingularCovarianceError as error:
+            failure = error
+            runs.append(Run(-inf, 0, "singular"))
+            continue
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            runs.append(Run(-inf, 0, "interrupted"))
+            break
+        runs.append(outcome.run)
+        if best is None or outcome.run.log_likelihood > best.run.log_likelihood:
+            best = outcome
+        if outcome.run.reason in ("interrupted", "callback"):
+            break
+    return best, runs, failure
+
+
+class _Bar:
+    """The bar that ``progress=True`` shows, which counts passes; nothing if it is not wanted."""
+
+    def __init__(self, progress: bool, n_starts: int, n_rows: int) -> None:
+        if not isinstance(progress, bool | np.bool_):
+            raise TypeError(f"progress: expected True or False, got {shown(progress)}")
+        self.tqdm = _tqdm() if progress else None
+        self.shown: Any = None
+        self.n_starts = n_starts
+        self.n_rows = n_rows
+        self.start = 0
+
+    def __enter__(self) -> None:
+        if self.tqdm is not None:
+            self.shown = self.tqdm(unit=" passes")
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown is not None:
+            self.shown.close()
+
+    def next_start(self) -> None:
+        """Say which start is running."""
+        self.start += 1
+        if self.shown is not None:
+            self.shown.set_description(f"start {self.start} of {self.n_starts}")
+
+    def advance(self, passes: int, log_likelihood: float) -> None:
+        """Count passes, and show what they have led to."""
+        if self.shown is not None:
+            self.shown.update(passes)
+            rows = self.shown.n * self.n_rows
+            self.shown.set_postfix_str(
+                f"log-likelihood {log_likelihood:.6g}, {rows:,} rows read", refresh=False
+            )
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError(
+            "progress: needs tqdm: pip install 'gmm-first-principles[progress]'"
+        ) from None
+    return tqdm
 
 
 # ---------------------------------------------------------------- one run
@@ -429,9 +506,13 @@ class MixtureSteps:
             return None
         means = means.reshape(k, d) * self.sweep.scales + self.sweep.centre
         covariances = stored.reshape(like.stored.shape) * self._units(like.kind)
+        weights = weights / weights.sum()
         try:
-            mixture = Mixture.from_stored(weights / weights.sum(), means, covariances, self.family)
-        except SingularCovarianceError:
+            if self.family not in SmallSteps.FAMILIES:  # sums of its members are not of the family
+                matrices = expand(covariances, like.kind, k, d)
+                covariances = restrict(matrices, self.family, weights)
+            mixture = Mixture.from_stored(weights, means, covariances, self.family)
+        except (SingularCovarianceError, np.linalg.LinAlgError):
             return None
         return None if (mixture.variances < self.narrowest).any() else mixture
 
@@ -442,7 +523,7 @@ def _steps(rows: Source, n_components: int, family: str, ridge: float) -> Any:
     if not isinstance(rows, Rows):
         return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge)
     sweep = Sweep(rows, n_components, kind)
-    if rows.n_features <= SmallSteps.MOST_FEATURES and rows.n_rows <= SmallSteps.MOST_ROWS:
+    if SmallSteps.suit(rows, family):
         return SmallSteps(rows, sweep, family, ridge)
     return MixtureSteps(rows, sweep, family, ridge)
 
@@ -459,6 +540,15 @@ class _Problem:
     accelerate: str
     callback: Callable[[Progress], object] | None
     steps: Any
+    bar: _Bar
+
+    def way_up(self) -> Ascent:
+        """A new way up, for one run."""
+        rows = self.rows
+        size = statistics_size(FAMILIES[self.family], rows.n_features)
+        work = float(rows.n_rows) * self.n_components * size
+        exact = self.family in NATURAL and not self.ridge
+        return ascent(self.accelerate, rows.total_weight, work, exact=exact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,47 +567,46 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     passes = [1]
     mixtures: dict[int, Mixture] = {}
     watched = problem.callback is not None or problem.kept.any
-    reached = steps.load(start)
-    helper = accelerator(problem.accelerate)
+    way = problem.way_up()
+    plain = PlainEM()
+    rule = copy(problem.rule)
     reason = "max_iter"
+    state = State(steps.load(start), None, -inf)
 
-    def shown(statistics: Any) -> bool:
+    def stops() -> bool:
         """Keep or show the parameters whose pass has just ended; whether to stop here."""
         iteration = len(log_likelihoods) - 1
-        mixture = steps.mixture(reached) if iteration else start
+        mixture = steps.mixture(state.parameters) if iteration else start
         if problem.kept(iteration):
             mixtures[iteration] = mixture
         if problem.callback is None:
             return False
-        value = steps.statistics(statistics, log_likelihoods[-1])
-        return problem.callback(Progress(iteration, mixture, log_likelihoods[-1], value)) is True
+        value = steps.statistics(state.statistics, state.log_likelihood)
+        return problem.callback(Progress(iteration, mixture, state.log_likelihood, value)) is True
 
     try:
-        statistics, log_likelihood = steps.expect(reached)
-        log_likelihoods.append(log_likelihood)
+        state = State(state.parameters, *steps.expect(state.parameters))
+        log_likelihoods.append(state.log_likelihood)
         seconds.append(time.perf_counter() - began)
-        stopped = watched and shown(statistics)
+        problem.bar.advance(1, state.log_likelihood)
+        stopped = watched and stops()
+        gain = inf
+        small = False
+        em_steps = 0
         for _ in range(problem.max_iter):
             if stopped:
                 reason = "callback"
                 break
-            updated = _maximised(steps, statistics)
-            better = None
-            tried = 0
-            if helper is not None:
-                gain = log_likelihood - log_likelihoods[-2] if len(log_likelihoods) > 1 else inf
-                better, tried = _extrapolated(helper, steps, reached, updated, gain, log_likelihood)
-            if better is None:
-                statistics, log_likelihood = steps.expect(updated)
-                tried += 1
-                reached = updated
-            else:
-                reached, statistics, log_likelihood = better
+            state, tried, is_em_step = _advanced(plain if small else way, steps, state, gain)
+            gain = state.log_likelihood - log_likelihoods[-1]
             passes.append(passes[-1] + tried)
-            log_likelihoods.append(log_likelihood)
+            log_likelihoods.append(state.log_likelihood)
             seconds.append(time.perf_counter() - began)
-            stopped = watched and shown(statistics)
-            if better is None and problem.rule.is_met(log_likelihoods):
+            problem.bar.advance(tried, state.log_likelihood)
+            stopped = watched and stops()
+            em_steps = em_steps + 1 if is_em_step else 0
+            small = rule.is_met(log_likelihoods, em_steps)
+            if small and em_steps >= rule.em_steps:
                 reason = "converged"
                 break
         else:
@@ -527,7 +616,7 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
             raise
         reason = "interrupted"
     n_iter = len(log_likelihoods) - 1
-    mixture = mixtures.get(n_iter) or (steps.mixture(reached) if n_iter else start)
+    mixture = mixtures.get(n_iter) or (steps.mixture(state.parameters) if n_iter else start)
     if problem.kept.last:
         mixtures[n_iter] = mixture
     trace = Trace(
@@ -539,33 +628,10 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     return _Outcome(mixture, trace, Run(log_likelihoods[-1], n_iter, reason, passes[n_iter]))
 
 
-def _extrapolated(
-    helper: Accelerator,
-    steps: Any,
-    reached: Any,
-    updated: Any,
-    gain: float,
-    log_likelihood: float,
-) -> tuple[tuple[Any, Any, float] | None, int]:
-    """An accelerator's candidate if it is safe, with its statistics; and the passes it took."""
-    vector = helper.propose(steps.vector(reached), steps.vector(updated), gain)
-    if vector is None:
-        return None, 0
-    candidate = steps.from_vector(vector, updated)
-    if candidate is None:
-        helper.rejected()
-        return None, 0
-    statistics, reward = steps.expect(candidate)
-    if not reward >= log_likelihood:
-        helper.rejected()
-        return None, 1
-    return (candidate, statistics, reward), 1
-
-
-def _maximised(steps: Any, statistics: Any) -> Any:
-    """The M-step, with advice for whoever meets a singular covariance."""
+def _advanced(way: Ascent, steps: Any, state: State, gain: float) -> tuple[State, int, bool]:
+    """The next state, with advice for whoever meets a singular covariance."""
     try:
-        return steps.maximise(statistics)
+        return way.advance(steps, state, gain)
     except SingularCovarianceError as error:
         raise SingularCovarianceError(
             f"a component has collapsed: {error}; the likelihood is unbounded there (take fewer "
@@ -574,15 +640,24 @@ def _maximised(steps: Any, statistics: Any) -> Any:
 
 
 class _StoppingRule:
-    """Whether the last change of the log-likelihood is small enough."""
+    """Whether the last change of the log-likelihood is small enough; one for each run."""
 
     def __init__(self, name: str, tol: float, total_weight: float) -> None:
         self.name = name
         self.tol = tol
         self.total_weight = total_weight
+        self.rate = 1.0  # of EM's gains, as far as they have told
+        self.em_steps = 2 if name == "aitken" else 1  # that must have come last
 
-    def is_met(self, log_likelihoods: list[float]) -> bool:
-        """Whether to stop, once the log-likelihoods up to this iteration are known."""
+    def is_met(self, log_likelihoods: list[float], em_steps: int) -> bool:
+        """Whether the last change is small, once the log-likelihoods up to it are known.
+
+        Parameters
+        ----------
+        log_likelihoods : list of float
+        em_steps : int
+            How many of the last steps were EM steps, without interruption.
+        """
         now, gain = log_likelihoods[-1], log_likelihoods[-1] - log_likelihoods[-2]
         if self.name == "mean":
             return abs(gain) < self.tol * self.total_weight
@@ -592,11 +667,15 @@ class _StoppingRule:
             return abs(gain) < self.tol * abs(now)
         if len(log_likelihoods) < 3:
             return False
-        before = log_likelihoods[-2] - log_likelihoods[-3]
         if gain == 0:
             return self.tol > 0
+        before = log_likelihoods[-2] - log_likelihoods[-3]
         rate = gain / before if before else 1.0
-        return 0 <= rate < 1 and gain * rate / (1 - rate) < self.tol
+        if em_steps == len(log_likelihoods) - 1:
+            self.rate = rate
+        elif em_steps > 1 and rate < 1:  # what an accelerator has stirred up hides slow directions
+            self.rate = max(self.rate, rate) if self.rate < 1 else rate
+        return 0 <= self.rate < 1 and gain * self.rate / (1 - self.rate) < self.tol
 
 
 class _Kept:

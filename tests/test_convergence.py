@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sympy
+from conftest import random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 import gmm
-from gmm.convergence import Accelerator, Anderson, Squarem, WhenSlow, accelerator
+from gmm.convergence import (
+    ACCELERATIONS,
+    SPACING,
+    Accelerator,
+    Anderson,
+    Extrapolation,
+    HandOver,
+    LimitedMemory,
+    NaturalPoint,
+    PlainEM,
+    QuasiNewton,
+    Squarem,
+    State,
+    WhenSlow,
+    ascent,
+)
+from gmm.em import MixtureSteps
+from gmm.families import FAMILIES as KINDS
+from gmm.rows import as_rows
+from gmm.small import SmallSteps
+from gmm.statistics import Statistics
+from gmm.sweep import Sweep
 
 Floats = NDArray[np.float64]
-NAMES = ("auto", "squarem", "anderson")
+NAMES = tuple(name for name in ACCELERATIONS if name != "none")
 
 
 def iterate(
@@ -37,6 +60,7 @@ def test_squarem_is_exact_after_two_steps_of_a_map_with_one_rate() -> None:
     """If all errors shrink by ρ, then ‖r‖ / ‖v‖ = 1 / (1 − ρ), and the candidate is the limit."""
     limit, start = np.array([1.0, -2.0, 3.0]), np.array([4.0, 0.0, 0.0])
     helper = Squarem()
+    helper.longest = np.inf
     rate = 0.9 * np.eye(3)
     one = limit + rate @ (start - limit)
     two = limit + rate @ (one - limit)
@@ -61,19 +85,36 @@ def test_anderson_solves_a_linear_map_in_as_many_steps_as_it_has_dimensions() ->
     assert np.abs(reached - limit).max() < 1e-3 * np.abs(plain - limit).max()
 
 
-def test_the_first_extrapolations_are_short() -> None:
-    limit, start = np.zeros(2), np.ones(2)
-    rate = 0.999
-    candidate = None
-    helper = Squarem()
-    helper.propose(start, rate * start, 1.0)
-    candidate = helper.propose(rate * start, rate**2 * start, 1.0)
-    assert candidate is not None
+def cycle(helper: Squarem, rate: float) -> Floats | None:
+    """The candidate after two EM steps from one, whose errors shrink by one rate."""
+    start = np.ones(2)
+    assert helper.propose(start, rate * start, 1.0) is None
+    return helper.propose(rate * start, rate**2 * start, 1.0)
+
+
+def test_the_bound_on_extrapolations_grows_while_it_holds_and_they_succeed() -> None:
+    rate, start, helper = 0.999, np.ones(2), Squarem()
     r, v = (rate - 1) * start, (rate - 1) ** 2 * start
-    np.testing.assert_allclose(candidate, start + 32 * r + 256 * v, rtol=1e-12)
+    for longest in (1.0, 4.0, 16.0):
+        assert helper.longest == longest
+        candidate = cycle(helper, rate)
+        if longest == 1.0:
+            assert candidate is None  # the second EM step itself
+        else:
+            assert candidate is not None
+            expected = start + 2 * longest * r + longest**2 * v
+            np.testing.assert_allclose(candidate, expected, rtol=1e-12)
+        assert helper.propose(start, start, 1.0) is None  # settling
     helper.rejected()
-    assert helper.longest == 16.0
-    assert (limit == 0).all()
+    assert helper.longest == 4.0
+    cycle(helper, 0.5)  # its length is 2, below the bound: failure says nothing about the bound
+    helper.rejected()
+    assert helper.longest == 4.0
+    for _ in range(3):
+        helper.propose(start, start, 1.0)
+        cycle(helper, rate)
+        helper.rejected()
+    assert helper.longest == 1.0
 
 
 def test_a_fast_sequence_is_left_alone() -> None:
@@ -89,9 +130,13 @@ def test_a_fast_sequence_is_left_alone() -> None:
 
 
 def test_names() -> None:
-    assert accelerator("none") is None
-    assert isinstance(accelerator("squarem"), Squarem)
-    assert isinstance(accelerator("auto"), WhenSlow)
+    assert isinstance(ascent("none"), PlainEM)
+    assert isinstance(ascent("squarem"), Extrapolation)
+    assert isinstance(ascent("lbfgs"), HandOver)
+    assert isinstance(ascent("auto", work=1e9), HandOver)
+    assert isinstance(ascent("auto", work=1e4), Extrapolation)
+    for name in ("auto", "lbfgs"):
+        assert isinstance(ascent(name, exact=False), Extrapolation)
     with pytest.raises(ValueError, match="accelerate: expected one of 'none', 'auto'"):
         gmm.fit(np.random.default_rng(0).standard_normal((9, 1)), 2, accelerate="faster")
 
@@ -142,7 +187,7 @@ def test_auto_is_plain_em_where_that_is_fast(old_faithful: Floats) -> None:
     np.testing.assert_array_equal(plain.trace.log_likelihood, auto.trace.log_likelihood)
 
 
-@pytest.mark.parametrize("name", ["squarem", "anderson"])
+@pytest.mark.parametrize("name", ["squarem", "lbfgs", "anderson"])
 def test_acceleration_works_beyond_the_plane(name: str) -> None:
     X = gmm.datasets.iris().X
     plain = gmm.fit(X, 3, "EEE", tol=1e-11, random_state=0)
@@ -213,6 +258,7 @@ def test_squarem_multiplies_each_error_by_a_square() -> None:
     one = matrix @ error
     two = matrix @ one
     helper = Squarem()
+    helper.longest = np.inf
     assert helper.propose(error, one, 1.0) is None
     candidate = helper.propose(one, two, 1.0)
     assert candidate is not None
@@ -236,10 +282,6 @@ def test_settled_steps_up_to_length_four_let_no_error_grow() -> None:
         if alpha > 1:  # the grid misses the maximum by a multiple of its step squared
             greatest = 4 * (alpha - 1) ** 3 / (27 * alpha)
             assert factor[below].max() == pytest.approx(greatest, rel=1e-7)
-    helper = Squarem()
-    for _ in range(10):
-        helper.rejected()
-    assert helper.longest == 4.0
 
 
 @pytest.mark.derives("prop-anderson-affine")
@@ -365,3 +407,312 @@ def test_hasselblads_counts_of_deaths() -> None:
         assert evaluations < 400  # EM itself needs some 2 900 for a step of 1e-8
     np.testing.assert_allclose(theta, [0.640115, 2.663404, 1.256095], atol=2e-6)
     assert value == pytest.approx(-1989.946, abs=5e-4)
+
+
+# ------------------------------------------------- L-BFGS in natural parameters
+
+
+def natural_point(
+    family: str, n_components: int, d: int, *, weighted: bool = False
+) -> tuple[MixtureSteps, gmm.Mixture, NaturalPoint]:
+    """A mixture that is not the best for some rows; and its natural point."""
+    X = random_mixture(family, n_components, d, seed=d).sample(400, 0)[0] + 5.0
+    weights = np.random.default_rng(1).uniform(0.1, 3.0, 400) if weighted else None
+    rows = as_rows(X, weights)
+    steps = MixtureSteps(rows, Sweep(rows, n_components, KINDS[family]), family, 0.0)
+    start = gmm.initial.starting_mixture(rows, n_components, family, "random", 0)
+    mixture = steps.maximise(steps.expect(start)[0])
+    return steps, mixture, NaturalPoint(mixture, steps.expect(mixture)[0], steps.sweep.centre)
+
+
+def directions(point: NaturalPoint, number: int, seed: int = 0) -> list[Floats]:
+    """Changes of the natural parameters: small beside them, symmetric where matrices are."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for _ in range(number):
+        constant, linear, quadratic = point._split(rng.standard_normal(point.vector.size))
+        if quadratic.ndim > 1 and point.matrices:
+            quadratic = quadratic + np.swapaxes(quadratic, -1, -2)
+        size = 0.1 * np.abs(point.precisions).min()
+        result.append(
+            np.concatenate([0.1 * constant, size * linear.ravel(), size * quadratic.ravel()])
+        )
+    return result
+
+
+@pytest.mark.derives("eq-complete-family")
+@pytest.mark.parametrize("d", [1, 3])
+def test_natural_parameters_give_the_mixture_back(family: str, d: int) -> None:
+    steps, mixture, point = natural_point(family, 3, d)
+    back = point.moved(np.zeros_like(point.vector))
+    assert back is not None
+    np.testing.assert_allclose(back.weights, mixture.weights, rtol=1e-10)
+    np.testing.assert_allclose(back.means, mixture.means, rtol=1e-10)
+    np.testing.assert_allclose(back.stored, mixture.stored, rtol=1e-9, atol=1e-12)
+    # the log joint density is η · t(x, k) but for a constant
+    constant, linear, quadratic = point._split(point.vector)
+    rows = np.random.default_rng(0).standard_normal((5, d))
+    matrices = (
+        np.broadcast_to(quadratic, (3, d, d))
+        if point.matrices
+        else quadratic.reshape(3, -1, 1) * np.eye(d)
+    )
+    scores = constant + rows @ linear.T + np.einsum("ni,kij,nj->nk", rows, matrices, rows)
+    rest = mixture.component_log_densities(rows + steps.sweep.centre) - scores
+    np.testing.assert_allclose(rest, -0.5 * d * np.log(2 * np.pi), atol=1e-9)
+
+
+@pytest.mark.derives("thm-natural-gradient")
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_statistics_less_expected_ones_are_the_gradient(
+    family: str, d: int, weighted: bool
+) -> None:
+    """Central differences with h = 1e-4: errors of about h² and of rounding / h, below 1e-6."""
+    steps, _, point = natural_point(family, 3, d, weighted=weighted)
+    h = 1e-4
+    for direction in directions(point, 4):
+        values = []
+        for sign in (1, -1):
+            moved = point.moved(sign * h * direction)
+            assert moved is not None
+            values.append(steps.expect(moved)[1])
+        slope = (values[0] - values[1]) / (2 * h)
+        assert point.gradient @ direction == pytest.approx(slope, rel=1e-5, abs=1e-5)
+    counts = point._split(point.gradient)[0]
+    assert abs(counts.sum()) < 1e-9 * point.weight
+
+
+@pytest.mark.derives("eq-natural-preconditioner", "prop-natural-preconditioner")
+@pytest.mark.parametrize("d", [1, 3])
+def test_the_preconditioner_inverts_the_information_of_complete_data(family: str, d: int) -> None:
+    """W times the derivative of the expected statistics, by central differences, is undone."""
+    steps, mixture, point = natural_point(family, 3, d)
+    h = 1e-5
+    for direction in directions(point, 4):
+        expected = []
+        for sign in (1, -1):
+            moved = point.moved(sign * h * direction)
+            assert moved is not None
+            there = NaturalPoint(moved, steps.expect(mixture)[0], steps.sweep.centre)
+            here = there._expected()
+            expected.append(np.concatenate([here.counts, here.first.ravel(), here.second.ravel()]))
+        product = (expected[0] - expected[1]) / (2 * h)  # I_c times the direction
+        back = point.precondition(product)
+        # a constant for all components changes nothing, and is not determined
+        free = [v - np.r_[np.full(3, v[0]), np.zeros(v.size - 3)] for v in (back, direction)]
+        np.testing.assert_allclose(free[0], free[1], rtol=1e-5, atol=1e-6 * np.abs(free[1]).max())
+
+
+@pytest.mark.derives("prop-natural-preconditioner")
+def test_the_first_direction_is_that_of_em_to_first_order(family: str) -> None:
+    """Statistics that move by h from what the mixture expects: the rest shrinks like h²."""
+    steps, mixture, point = natural_point(family, 3, 2)
+    direction = point.precondition(point.gradient)
+    assert point.gradient @ direction > 0
+    seen = steps.expect(mixture)[0]
+    expected = point._expected()
+    rests = []
+    for h in (1e-2, 1e-3):
+        moved = replace(
+            seen,
+            counts=expected.counts + h * (seen.counts - expected.counts),
+            first=expected.first + h * (seen.first - expected.first),
+            second=expected.second + h * (seen.second - expected.second),
+        )
+        image = NaturalPoint(steps.maximise(moved), seen, steps.sweep.centre)
+        rest = image.vector - point.vector - h * direction
+        rest[:3] -= rest[0]
+        rests.append(np.linalg.norm(rest))
+    assert 80 < rests[0] / rests[1] < 125
+
+
+@pytest.mark.derives("eq-lbfgs", "prop-lbfgs")
+def test_two_loops_are_the_updates_of_bfgs() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((5, 5))
+    curvature, first = a @ a.T + np.eye(5), np.diag(rng.uniform(0.5, 2.0, 5))
+    memory, H = LimitedMemory(), first
+    point = rng.standard_normal(5)
+    memory.note(point, -curvature @ point)
+    for _ in range(4):
+        s = rng.standard_normal(5)
+        y = curvature @ s
+        point = point + s
+        assert memory.note(point, -curvature @ point)
+        left = np.eye(5) - np.outer(s, y) / (s @ y)
+        H = left @ H @ left.T + np.outer(s, s) / (s @ y)
+    g = rng.standard_normal(5)
+    np.testing.assert_allclose(memory.direction(g, lambda q: first @ q), H @ g, rtol=1e-9)
+    np.testing.assert_allclose(H @ y, s, rtol=1e-9)  # the last change is reproduced
+    assert np.linalg.eigvalsh(0.5 * (H + H.T)).min() > 0
+    assert g @ H @ g > 0
+    memory.note(point + 1.0, curvature @ np.ones(5) - curvature @ point)
+    assert not memory.changes  # a convex stretch: nothing is kept
+    memory = LimitedMemory(2)
+    for t in range(5):
+        memory.note(t * np.ones(2), -t * np.ones(2))
+    assert len(memory.changes) == 2
+
+
+def test_hand_over_waits_for_small_gains() -> None:
+    calls: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def advance(self, steps: object, state: State, gain: float) -> tuple[State, int, bool]:
+            calls.append(self.name)
+            return state, 1, True
+
+    both, state = HandOver(Named("early"), Named("late"), 1.0), State(None, None, 0.0)
+    for gain in (np.inf, 9, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 9):
+        both.advance(None, state, gain)  # type: ignore[arg-type]  # not looked at
+    assert calls == ["early"] * 9 + ["late"] * 6
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lbfgs_takes_an_eighth_of_the_passes_where_em_is_slow(family: str, weighted: bool) -> None:
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((1000, 2)) + 1.5 * rng.integers(0, 2, (1000, 1))
+    weights = rng.uniform(0.5, 1.5, 1000) if weighted else None
+    start = gmm.initial.starting_mixture(X, 2, family, "random", 1)
+    plain, fast = (
+        gmm.fit(X, 2, family, start=start, tol=1e-13, accelerate=name, sample_weight=weights,
+                max_iter=20_000)
+        for name in ("none", "lbfgs")
+    )  # fmt: skip
+    assert plain.converged
+    assert fast.converged
+    assert fast.log_likelihood >= plain.log_likelihood - 1e-6
+    if plain.n_passes >= 200:
+        assert fast.n_passes <= plain.n_passes / 4
+    assert (np.diff(fast.trace.log_likelihood) >= -1e-11 * abs(fast.log_likelihood)).all()
+
+
+@pytest.mark.parametrize("steps", ["small", "arrays"])
+def test_lbfgs_leaves_a_plateau(steps: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two components almost at the same place: EM rises by a hair for hundreds of passes."""
+    if steps == "arrays":
+        monkeypatch.setattr(SmallSteps, "MOST_ROWS", 0)
+    X = np.random.default_rng(0).standard_normal((300, 1))
+    X[:120] += 3.0
+    start = gmm.Mixture([0.5, 0.5], X.mean(axis=0) + np.array([[-0.1], [0.1]]), [[X.var()]], "EEE")
+    needed = []
+    for name in ("none", "lbfgs"):
+        trace = gmm.fit(X, 2, "EEE", start=start, tol=0.0, max_iter=600, accelerate=name).trace
+        risen = trace.log_likelihood > trace.log_likelihood[0] + 1.0
+        assert risen.any()
+        needed.append(trace.passes[np.argmax(risen)])
+    assert needed[0] > 400
+    assert needed[1] < needed[0] / 8
+
+
+@pytest.mark.derives("thm-safeguard")
+def test_em_steps_occur_again_and_again() -> None:
+    """The hypothesis of the second claim: one step in ten at the least."""
+    helper, point = Anderson(), np.ones(3)
+    proposed = []
+    for _ in range(100):
+        candidate = helper.propose(point, np.array([0.99, 0.5, 0.1]) * point, 1.0)
+        proposed.append(candidate is not None)
+        point = np.array([0.99, 0.5, 0.1]) * point
+    gaps = np.diff(np.flatnonzero(~np.array(proposed)))
+    assert gaps.max() <= SPACING
+    X = gmm.datasets.old_faithful().X
+    rows = as_rows(X)
+    steps = SmallSteps(rows, Sweep(rows, 3, "diag"), "VVI", 0.0)
+    start = steps.load(gmm.initial.starting_mixture(rows, 3, "VVI", "k-means", 0))
+    state = State(start, *steps.expect(start))
+    way, kinds = QuasiNewton(), []
+    for _ in range(60):
+        state, passes, is_em_step = way.advance(steps, state, 1.0)
+        kinds.append(is_em_step)
+        assert passes >= 1
+    assert np.diff(np.flatnonzero(kinds)).max() <= SPACING
+    assert not all(kinds)
+
+
+@pytest.mark.derives("prop-stopping")
+def test_a_small_gain_of_an_em_step_bounds_what_is_missing() -> None:
+    """In the linear model, from anywhere; and plain EM comes to miss exactly as much."""
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((2, 4, 4))
+    observed = a @ a.T + 0.1 * np.eye(4)
+    jacobian = np.eye(4) - np.linalg.solve(observed + b @ b.T, observed)
+    rho = np.linalg.eigvals(jacobian).real.max()
+    bound = rho**2 / (1 - rho**2)
+
+    def missing(error: Floats) -> float:
+        return 0.5 * float(error @ observed @ error)
+
+    for _ in range(200):
+        error = rng.standard_normal(4)
+        after = missing(jacobian @ error)
+        assert after <= bound * (missing(error) - after) * (1 + 1e-12)
+    for _ in range(60):
+        error = jacobian @ error
+    after = missing(jacobian @ error)
+    assert after == pytest.approx(bound * (missing(error) - after), rel=1e-3)
+
+
+@pytest.mark.derives("prop-stopping")
+@pytest.mark.parametrize("stop", ["mean", "absolute", "relative", "aitken"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_accelerated_fit_ends_as_near_to_the_maximum(
+    name: str, stop: str, old_faithful: Floats
+) -> None:
+    tol = {"mean": 1e-7, "absolute": 1e-4, "relative": 1e-7, "aitken": 1e-3}[stop]
+    limit = gmm.fit(old_faithful, 3, "VVI", tol=0, max_iter=1500, random_state=0).log_likelihood
+    plain, fast = (
+        gmm.fit(old_faithful, 3, "VVI", tol=tol, stop=stop, accelerate=chosen, random_state=0)
+        for chosen in ("none", name)
+    )
+    assert fast.converged
+    assert fast.n_passes < plain.n_passes
+    # the last EM step of plain EM gains between ρ² and 1 times the tolerance
+    assert limit - fast.log_likelihood <= 1.2 * (limit - plain.log_likelihood)
+
+
+@pytest.mark.parametrize("family", ["VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV"])
+def test_candidates_belong_to_the_family(family: str) -> None:
+    """Sums of covariances of such a family are others: the nearest of the family is taken."""
+    X = gmm.datasets.iris().X
+
+    def looked_at(progress: gmm.Progress) -> None:
+        m = progress.mixture
+        gmm.Mixture(m.weights, m.means, m.stored, family)  # refuses others
+
+    for name in ("squarem", "lbfgs"):
+        fit = gmm.fit(X, 2, family, accelerate=name, tol=1e-9, random_state=0, callback=looked_at)
+        plain = gmm.fit(X, 2, family, tol=1e-9, random_state=0)
+        assert fit.log_likelihood >= plain.log_likelihood - 1e-3
+
+
+def test_a_ridge_is_met_by_squarem(old_faithful: Floats) -> None:
+    """With a ridge the gradient of the likelihood is not zero where EM ends: no L-BFGS."""
+    plain, one, two = (
+        gmm.fit(old_faithful, 3, ridge=0.01, accelerate=name, tol=1e-12, random_state=0)
+        for name in ("none", "squarem", "lbfgs")
+    )
+    np.testing.assert_array_equal(one.trace.log_likelihood, two.trace.log_likelihood)
+    assert one.log_likelihood == pytest.approx(plain.log_likelihood, abs=1e-5)
+
+
+def test_infeasible_natural_parameters_cost_no_pass(family: str) -> None:
+    _, _, point = natural_point(family, 3, 2)
+    constant, linear, quadratic = point._split(np.zeros_like(point.vector))
+    flat = np.concatenate([constant, linear.ravel(), quadratic.ravel() + 1e9])
+    assert point.moved(flat) is None
+    lost = np.zeros_like(point.vector)
+    lost[0] = -100.0
+    assert point.moved(lost) is None
+
+
+def test_statistics_about_other_centres_give_the_same_gradient(family: str) -> None:
+    steps, mixture, point = natural_point(family, 3, 2)
+    statistics: Statistics = steps.expect(mixture)[0].shifted(mixture.means)
+    other = NaturalPoint(mixture, statistics, steps.sweep.centre)
+    scale = np.abs(statistics.second).max()
+    np.testing.assert_allclose(other.gradient, point.gradient, atol=1e-10 * scale)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import sympy
+import tqdm
 from conftest import FAMILIES, random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -649,3 +651,56 @@ def test_every_start_climbs_or_falls_to_the_same_limit(start: str) -> None:
     assert all(s > 0 for s in steps) or all(s < 0 for s in steps)
     # eight iterations at the rate 0.133, from a distance below one: below 1e-6
     assert float(p) == pytest.approx(limit, abs=1e-6)
+
+
+# ------------------------------------------------- what a fit shows
+
+
+def test_progress_counts_passes_and_rows(
+    old_faithful: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = gmm.fit(old_faithful, 2, n_starts=2, start="random", progress=True, random_state=0)
+    shown = capsys.readouterr().err.split("\r")[-1]
+    assert "start 2 of 2" in shown
+    assert f"{fit.n_passes} passes" in shown
+    assert f"log-likelihood {fit.starts[-1].log_likelihood:.6g}" in shown
+    assert f"{fit.n_passes * 272:,} rows read" in shown
+    assert shown.endswith("\n")  # tqdm ends the line of a bar that is closed
+    gmm.fit(old_faithful, 2, random_state=0)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["return", "interrupt", "error", "collapse"])
+def test_the_bar_is_closed_whatever_ends_the_fit(
+    end: str, old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Bar(tqdm.tqdm):  # type: ignore[misc]  # has no types
+        def close(self) -> None:
+            closed.append(not self.disable)
+            super().close()
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+
+    def callback(progress: gmm.Progress) -> None:
+        if end == "interrupt":
+            raise KeyboardInterrupt
+        if end == "error":
+            raise RuntimeError("of the callback")
+
+    X = np.repeat([[0.0], [1.0]], 5, axis=0) if end == "collapse" else old_faithful
+    expected = {"error": RuntimeError, "collapse": gmm.SingularCovarianceError}.get(end)
+    with pytest.raises(expected) if expected else nullcontext():
+        gmm.fit(X, 2, progress=True, callback=callback, random_state=0)
+    assert closed[0]
+
+
+def test_progress_without_tqdm_says_what_to_install(
+    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r"pip install 'gmm-first-principles\[progress\]'"):
+        gmm.fit(old_faithful, 2, progress=True)
+    with pytest.raises(TypeError, match="progress: expected True or False, got 'yes'"):
+        gmm.fit(old_faithful, 2, progress="yes")  # type: ignore[arg-type]  # meant
