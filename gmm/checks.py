@@ -105,15 +105,20 @@ def as_vector(values: ArrayLike, name: str, size: int | None = None) -> FloatArr
     return array
 
 
-def as_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> FloatArray | None:
-    """Weights of the rows, shape ``(n_rows,)``, not negative and not all zero; None stays None."""
+def as_sample_weight(
+    sample_weight: ArrayLike | None, n_rows: int, *, may_vanish: bool = False
+) -> FloatArray | None:
+    """Weights of the rows, shape ``(n_rows,)``, not negative; None stays None.
+
+    Not all may be zero, unless the rows are a part of more and ``may_vanish`` says so.
+    """
     if sample_weight is None:
         return None
     weights = as_vector(sample_weight, "sample_weight", n_rows)
     if (weights < 0).any():
         i = int(np.argmax(weights < 0))
         raise ValueError(f"sample_weight: expected no negative value, got {weights[i]} at [{i}]")
-    if not weights.any():
+    if not (may_vanish or weights.any()):
         raise ValueError("sample_weight: expected a positive value, got zeros only")
     return weights
 

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm.checks import FloatArray, refuse_non_finite
+from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
-from gmm.rows import Block, Rows, Source, Survey, as_rows
+from gmm.rows import Block, Rows, Source, Survey, with_weight
 from gmm.statistics import Statistics
 from gmm.sweep import ChunkSweep, Frame, Sweep
 
@@ -71,11 +71,15 @@ class DaskRows(Source):
 
     def __iter__(self) -> Iterator[Block]:
         for chunk, weights in zip(self.chunks, self.chunk_weights, strict=True):
-            rows = self.dask.delayed(_validated)(chunk, weights, 0).compute()
-            yield np.asarray(rows.X, dtype=np.float64), rows.weights
+            rows = self.dask.delayed(_rows)(chunk, weights).compute()
+            if rows.n_rows:
+                yield np.asarray(rows.X, dtype=np.float64), rows.weights
 
-    def tree_sum(self, task: Callable[..., Value], *arguments: Any) -> Value:
-        """The sum over chunks of ``task(chunk, weights, first row, *arguments)``, in a tree."""
+    def tree_sum(self, task: Callable[..., Value | None], *arguments: Any) -> Value | None:
+        """The sum over chunks of ``task(chunk, weights, first row, *arguments)``, in a tree.
+
+        A task returns None for a chunk without rows of positive weight.
+        """
         delayed = self.dask.delayed
         shared = [delayed(argument, traverse=False) for argument in arguments]
         parts = [
@@ -87,13 +91,16 @@ class DaskRows(Source):
         while len(parts) > 1:
             pairs = [delayed(_add)(*parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
             parts = pairs + parts[len(pairs) * 2 :]
-        total: Value = parts[0].compute()
+        total: Value | None = parts[0].compute()
         return total
 
     @cached_property
     def survey(self) -> Survey:
-        """One look at all rows, by the workers."""
-        return self.tree_sum(_survey)
+        """One look at all rows, by the workers; the only one that validates them."""
+        survey = self.tree_sum(_survey)
+        if survey is None:
+            raise ValueError("sample_weight: expected a positive value, got zeros only")
+        return survey
 
     def sweep(self, n_components: int, kind: str) -> DaskSweep:
         """The E-step of all rows, as a function of the mixture."""
@@ -114,7 +121,7 @@ class DaskRows(Source):
         ]
         drawn: tuple[Rows, ...] = self.dask.compute(*parts)
         weights = None
-        if drawn[0].weights is not None:
+        if self.chunk_weights[0] is not None:
             weights = np.concatenate([rows.weights for rows in drawn if rows.weights is not None])
         return Rows(np.concatenate([rows.X for rows in drawn]), weights)
 
@@ -133,38 +140,52 @@ class DaskSweep(ChunkSweep):
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
-        return self.rows.tree_sum(_swept, mixture, self.n_components, self.kind, self.frame)
+        total = self.rows.tree_sum(_swept, mixture, self.n_components, self.kind, self.frame)
+        assert total is not None  # or the survey would have failed
+        return total
 
 
-def _validated(chunk: NDArray[Any], weights: FloatArray | None, first: int) -> Rows:
-    refuse_non_finite(np.asarray(chunk), "X", first_row=first)
-    return as_rows(chunk, weights)
+def _rows(chunk: NDArray[Any], weights: ArrayLike | None) -> Rows:
+    """The rows of positive weight, without another look at what they hold."""
+    array = np.asarray(chunk)
+    if weights is None:
+        return Rows(array)
+    return Rows(*with_weight(array, np.asarray(weights, dtype=np.float64)))
 
 
-def _survey(chunk: NDArray[Any], weights: FloatArray | None, first: int) -> Survey:
-    return _validated(chunk, weights, first).survey
+def _survey(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Survey | None:
+    if not len(chunk):
+        return None
+    array = as_matrix(chunk)
+    refuse_non_finite(array, "X", first_row=first)
+    rows = _rows(array, as_sample_weight(weights, len(array), may_vanish=True))
+    return rows.survey if rows.n_rows else None
 
 
 def _swept(
     chunk: NDArray[Any],
-    weights: FloatArray | None,
+    weights: ArrayLike | None,
     first: int,
     mixture: Mixture,
     n_components: int,
     kind: str,
     frame: Frame,
-) -> Statistics:
+) -> Statistics | None:
     """One chunk's statistics, by one thread: Dask has its own."""
-    rows = Rows(np.asarray(chunk)) if weights is None else as_rows(chunk, weights)
+    rows = _rows(chunk, weights)
+    if not rows.n_rows:
+        return None
     return Sweep(rows, n_components, kind, frame, n_threads=1)(mixture)
 
 
-def _sampled(chunk: NDArray[Any], weights: FloatArray | None, size: int, seed: int) -> Rows:
-    rows = as_rows(chunk, weights).sample(size, np.random.default_rng(seed))
+def _sampled(chunk: NDArray[Any], weights: ArrayLike | None, size: int, seed: int) -> Rows:
+    rows = _rows(chunk, weights).sample(size, np.random.default_rng(seed))
     return Rows(np.asarray(rows.X, dtype=np.float64), rows.weights)
 
 
 def _add(left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return right if left is None else left
     return left + right
 
 

@@ -249,19 +249,22 @@ class BlockRows(Source):
     def __iter__(self) -> Iterator[Block]:
         source = self.blocks() if callable(self.blocks) else iter(self.blocks)
         n_features: int | None = None
-        first = 0
+        first = counted = 0
         for item in source:
             values, weights = item if isinstance(item, tuple) else (item, None)
             array = as_matrix(values, "block", n_features=n_features)
             n_features = array.shape[1]
             refuse_non_finite(array, "X", first_row=first)
             first += len(array)
-            checked = as_sample_weight(weights, len(array))
-            if checked is not None and not checked.all():
-                array, checked = array[checked > 0], checked[checked > 0]
-            yield np.asarray(array, dtype=np.float64), checked
+            checked = as_sample_weight(weights, len(array), may_vanish=True)
+            array, checked = with_weight(array, checked)
+            if len(array):
+                counted += len(array)
+                yield np.asarray(array, dtype=np.float64), checked
         if first == 0:
             raise ValueError("blocks: expected at least one block of rows, got none")
+        if counted == 0:
+            raise ValueError("sample_weight: expected a positive value, got zeros only")
 
 
 def as_rows(
@@ -308,10 +311,18 @@ def as_rows(
     for part in blocks(*array.shape):
         refuse_non_finite(array[part], "X", first_row=part.start)
     weights = as_sample_weight(sample_weight, array.shape[0])
-    if weights is not None and not weights.all():
-        array, weights = array[weights > 0], weights[weights > 0]
-        as_matrix(array, "X (rows of positive weight)", min_rows=min_rows)
+    array, weights = with_weight(array, weights)
+    as_matrix(array, "X (rows of positive weight)", min_rows=min_rows)
     return Rows(array, weights)
+
+
+def with_weight(
+    array: NDArray[Any], weights: FloatArray | None
+) -> tuple[NDArray[Any], FloatArray | None]:
+    """The rows whose weight is not zero, and their weights."""
+    if weights is None or weights.all():
+        return array, weights
+    return array[weights > 0], weights[weights > 0]
 
 
 def as_source(X: Any, sample_weight: ArrayLike | None = None, *, min_rows: int = 1) -> Source:

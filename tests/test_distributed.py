@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import math
+import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -70,13 +73,89 @@ def test_a_sample_is_drawn_from_all_chunks() -> None:
     assert np.histogram(sample.X, bins=[0, 300, 600, 900, 1000])[0].min() > 20
 
 
+def travelling(n: int, d: int, n_components: int) -> int:
+    """Bytes of the arguments and the result of one task of a pass over a chunk of n rows."""
+    mixture = random_mixture("VVV", n_components, d, seed=0)
+    rows = DaskRows(da.from_array(mixture.sample(n, 0)[0], chunks=(n, d)))
+    sweep = rows.sweep(n_components, "full")
+    arguments = (mixture, n_components, "full", sweep.frame)
+    return len(pickle.dumps(arguments)) + len(pickle.dumps(sweep(mixture)))
+
+
 def test_what_travels_does_not_grow_with_the_rows() -> None:
-    """The tasks of a pass return statistics of a few numbers, however many rows they read."""
-    X, mixture = example(20_000)
-    sweep = DaskRows(da.from_array(X, chunks=(5000, 3))).sweep(3, "full")
-    statistics = sweep(mixture)
-    arrays = (statistics.counts, statistics.first, statistics.second, statistics.centres)
-    assert sum(a.size for a in arrays) == 3 + 9 + 27 + 9
+    """Parameters one way and statistics the other: each about K (1 + d + d²) numbers."""
+    few, many = travelling(1000, 3, 4), travelling(40_000, 3, 4)
+    assert abs(few - many) <= 8  # the count of rows is an integer, of one byte more or less
+    large = travelling(1000, 20, 10)
+    numbers = 10 * (1 + 20 + 20**2)
+    # mixture: means, covariances, and at most their Cholesky factors and whiteners; statistics:
+    # counts, first and second moments, centres; names and shapes take some hundreds of bytes
+    assert large < 8 * 5 * numbers + 5000
+
+
+def test_the_sum_is_the_same_whoever_adds() -> None:
+    X, mixture = example(5000)
+    array = da.from_array(X, chunks=(700, 3))
+    results = []
+    for scheduler, n_workers in (("synchronous", 1), ("threads", 2), ("threads", 7)):
+        with dask.config.set(scheduler=scheduler, num_workers=n_workers):
+            results.append(DaskRows(array).sweep(3, "full")(mixture))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.second, results[0].second)
+        assert result.log_likelihood == results[0].log_likelihood
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 3, 7, 8, 9])
+def test_chunks_are_added_in_a_tree(n_chunks: int) -> None:
+    """No number takes part in more than ⌈log₂ m⌉ additions, and the order is kept."""
+    rows = DaskRows(da.zeros((n_chunks, 1), chunks=(1, 1)))
+    total = rows.tree_sum(_leaf)
+    assert total is not None
+    assert total.leaves == tuple(range(n_chunks))
+    assert total.depth == math.ceil(math.log2(n_chunks))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Counts the additions below it."""
+
+    leaves: tuple[int, ...]
+    depth: int = 0
+
+    def __add__(self, other: Tree) -> Tree:
+        return Tree(self.leaves + other.leaves, 1 + max(self.depth, other.depth))
+
+
+def _leaf(chunk: Floats, weights: Floats | None, first: int) -> Tree:
+    return Tree((first,))
+
+
+def test_chunks_without_rows_or_weight_are_passed_over() -> None:
+    X, mixture = example(3000)
+    weights = np.repeat([1.0, 0.0, 3.0], 1000)
+    array = da.concatenate([da.zeros((0, 3)), da.from_array(X, chunks=(500, 3))])
+    plain = gmm.fit(X, 3, start=mixture, sample_weight=weights, max_iter=5, tol=0)
+    rows = DaskRows(array, weights)
+    chunked = gmm.fit(rows, 3, start=mixture, max_iter=5, tol=0)
+    assert chunked.n_rows == plain.n_rows == 2000
+    np.testing.assert_allclose(chunked.mixture.means, plain.mixture.means, rtol=1e-11)
+    assert sum(len(block) for block, _ in rows) == 2000
+    with pytest.raises(ValueError, match="sample_weight: expected a positive value, got zeros"):
+        gmm.fit(array, 3, sample_weight=np.zeros(3000))
+
+
+def test_weights_are_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return gmm.checks.as_sample_weight(*arguments, **options)
+
+    monkeypatch.setattr("gmm.distributed.as_sample_weight", counted)
+    X, mixture = example(2000)
+    gmm.fit(da.from_array(X, chunks=(500, 3)), 3, start=mixture, sample_weight=np.ones(2000))
+    assert calls == 4  # one for each chunk
 
 
 def test_a_lost_worker_changes_nothing() -> None:

@@ -128,9 +128,21 @@ def test_a_sample_of_blocks_is_uniform() -> None:
     assert stats.chisquare(counts.reshape(20, 50).sum(axis=1)).pvalue > 0.001
 
 
+def test_a_block_without_weight_is_passed_over() -> None:
+    X = gmm.datasets.old_faithful().X
+    weights = np.repeat([1.0, 0.0, 2.0], [100, 100, 72])
+    pairs = [(X[i : i + 50], weights[i : i + 50]) for i in range(0, 272, 50)]
+    start = gmm.initial.starting_mixture(X, 2, random_state=0)
+    whole = gmm.fit(X, 2, start=start, sample_weight=weights)
+    parts = gmm.fit(BlockRows(pairs), 2, start=start)
+    assert parts.n_rows == whole.n_rows == 172
+    np.testing.assert_allclose(parts.mixture.means, whole.mixture.means, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
+        ([(np.zeros((3, 1)), np.zeros(3))], ValueError, "sample_weight: .*got zeros only"),
         ([], ValueError, "blocks: expected at least one block"),
         ([np.zeros((3, 2)), np.zeros((3, 1))], ValueError, "block: expected 2 features, got 1"),
         ([np.zeros((3, 2)), np.full((1, 2), np.nan)], ValueError, r"X: .*NaN at \[3, 0\]"),
