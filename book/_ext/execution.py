@@ -35,6 +35,7 @@ CACHES_KEPT = 3  # so that going back to the previous state of the package costs
 def inputs(root: Path) -> Iterator[Path]:
     """Yield the files, in order, which the result of a cell may depend on."""
     files = [*(root / "gmm").rglob("*"), *(root / "data").rglob("*"), root / "requirements.txt"]
+    files += (root / "book").glob("*/*.csv")  # tables that take too long to make in a build
     for path in sorted(files):
         if path.is_file() and "__pycache__" not in path.parts:
             yield path
