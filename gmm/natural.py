@@ -180,7 +180,7 @@ def cancellation(whiteners: FloatArray, kind: str, reach: FloatArray) -> FloatAr
     Returns
     -------
     array (K,)
-        :math:`\kappa_k = \varepsilon\, \lVert |\boldsymbol V_k|\, \boldsymbol b \rVert^2`
+        :math:`\kappa_k = \varepsilon\, \lVert |\boldsymbol V_k|\, \boldsymbol h \rVert^2`
         (:eq:`eq-cancellation`), for each component, or for all if tied, shape ``(1,)``: the terms
         of the quadratic form can be that large, times a rounding unit, whatever their sum.
     """

@@ -276,6 +276,50 @@ def test_the_error_is_within_the_proved_bound(seed: int) -> None:
         assert cancellation(mixture.whiteners, "full", reach)[j] <= coarse * (1 + 1e-12)
 
 
+@pytest.mark.derives("thm-cancellation", "eq-cancellation-bound")
+@pytest.mark.parametrize("distance", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("d", [1, 3, 6])
+def test_the_error_is_within_the_proved_bound_for_every_kind(
+    family: str, d: int, distance: float
+) -> None:
+    """Of a tied kind the exponents without their common quadratic term."""
+    mixture = random_mixture(family, 3, d, seed=d, spread=distance)
+    X, _ = mixture.sample(20, 1)
+    rng = np.random.default_rng(2)
+    X[10:] += distance * rng.uniform(-1, 1, (10, d))  # rows of no component
+    centre = X.mean(axis=0)
+    rows, means = X - centre, mixture.means - centre
+    kind, size = mixture.kind, statistics_size(mixture.kind, d)
+    theta, shift = natural_parameters(
+        mixture.weights, means, mixture.whiteners, mixture.log_determinants, kind
+    )
+    got = theta @ features(rows.T, kind, np.empty((size, len(X))))
+    reach = np.maximum(np.abs(rows).max(axis=0), np.abs(means).max(axis=0))
+    constants = np.log(mixture.weights) - 0.5 * mixture.log_determinants - shift
+    m = size + 3 * d + 5
+    proved = gamma(m) * np.abs(constants) + gamma(m) / UNIT * cancellation(
+        mixture.whiteners, kind, reach
+    )
+    error = np.zeros((3, len(X)))
+    with mpmath.workdps(50):
+        common = [mpmath.mpf(0)] * len(X)
+        if kind == "tied":
+            centred = [
+                [
+                    mpmath.mpf(float(a)) - mpmath.mpf(float(c))
+                    for a, c in zip(x, centre, strict=True)
+                ]
+                for x in X
+            ]
+            white = [[mpmath.mpf(float(w)) for w in row] for row in mixture.whiteners]
+            common = [mpmath.fsum(mpmath.fdot(row, x) ** 2 for row in white) / 2 for x in centred]
+        for i, values in enumerate(exact_log_joint(mixture, X)):
+            for k, value in enumerate(values):
+                exact = value + common[i] - mpmath.mpf(shift)
+                error[k, i] = abs(mpmath.mpf(float(got[k, i])) * mpmath.log(2) - exact)
+    assert (error.max(axis=1) <= proved).all()
+
+
 @pytest.mark.derives("prop-residual-error")
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
@@ -287,10 +331,12 @@ def test_residuals_lose_only_the_root(seed: int) -> None:
     mean = rng.uniform(-1, 1, (1, d))
     mixture = gmm.Mixture([1.0], mean, width**2 * (factor @ factor.T)[None])
     X = mean + width * rng.standard_normal((10, d))
-    got = Residuals(mixture, np.zeros(d)).log_joint(np.vstack([np.ones(10), X.T]))[0]
+    centre = rng.uniform(-1, 1, d)
+    rows, offset = X - centre, mean[0] - centre
+    got = Residuals(mixture, centre).log_joint(np.vstack([np.ones(10), rows.T]))[0]
     constant = -0.5 * mixture.log_determinants[0] - 0.5 * d * LOG_2PI
-    reach = np.maximum(np.abs(X).max(axis=0), np.abs(mean[0]))
-    e = 2 * gamma(2 * d + 1) * np.linalg.norm(np.abs(mixture.whiteners[0]) @ reach)
+    reach = np.maximum(np.abs(rows).max(axis=0), np.abs(offset))
+    e = 2 * gamma(2 * d + 2) * np.linalg.norm(np.abs(mixture.whiteners[0]) @ reach)
     with mpmath.workdps(50):
         for value, (exact,) in zip(got, exact_log_joint(mixture, X), strict=True):
             exact = exact - mpmath.mpf(0.5 * d * LOG_2PI)
