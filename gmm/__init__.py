@@ -21,6 +21,7 @@ from gmm.checks import ConvergenceWarning, FileFormatError, SingularCovarianceEr
 from gmm.em import Fit, Progress, Trace, fit
 from gmm.mixture import Mixture
 from gmm.normal import Normal
+from gmm.selection import Selection, select
 from gmm.statistics import Statistics
 from gmm.univariate import gmm_em
 
@@ -38,6 +39,7 @@ __all__ = [
     "Mixture",
     "Normal",
     "Progress",
+    "Selection",
     "SingularCovarianceError",
     "Statistics",
     "Trace",
@@ -46,6 +48,7 @@ __all__ = [
     "fit",
     "gmm_em",
     "plots",
+    "select",
 ]
 
 _ON_DEMAND = {"GaussianMixture": "gmm.estimator", "datasets": "", "plots": ""}

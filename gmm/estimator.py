@@ -26,6 +26,7 @@ from gmm.checks import (
     as_probabilities,
     as_vector,
 )
+from gmm.criteria import aic, bic
 from gmm.e_step import expected_statistics
 from gmm.em import Fit, Progress, fit
 from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
@@ -34,7 +35,6 @@ from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.normal import inverse_lower
 from gmm.rows import Rows, as_rows
-from gmm.selection import aic, bic
 
 __all__ = ["GaussianMixture"]
 

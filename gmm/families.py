@@ -33,8 +33,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm.checks import FloatArray, as_choice
 
@@ -48,6 +50,8 @@ __all__ = [
     "parse_family",
     "update",
 ]
+
+Value = TypeVar("Value", bound=np.generic)
 
 #: The kind of storage of each family, from the fewest parameters to the most.
 FAMILIES = {
@@ -216,7 +220,7 @@ class Groups:
             sums = np.add.reduceat(values, self.starts, axis=0)
         return sums
 
-    def spread(self, values: FloatArray) -> FloatArray:
+    def spread(self, values: NDArray[Value]) -> NDArray[Value]:
         """What belongs to a mixture, for each of its components: ``(G, ...)`` to ``(C, ...)``."""
         return values[self.index]
 

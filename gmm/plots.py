@@ -17,6 +17,7 @@ from gmm.checks import FloatArray, as_count, as_indices, as_matrix, as_non_negat
 from gmm.em import Fit
 from gmm.mixture import Mixture
 from gmm.rows import as_rows
+from gmm.selection import Selection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,7 @@ __all__ = [
     "ellipses",
     "log_likelihood",
     "responsibilities",
+    "selection",
     "snapshots",
     "use_style",
 ]
@@ -307,6 +309,41 @@ def density(
             linewidths=0.6 + 1.2 * depth / levels,
             linestyles="solid",
         )
+    return ax
+
+
+def selection(selection: Selection, ax: Axes | None = None) -> Axes:
+    """The criterion of each family against the number of components; the chosen cell is ringed.
+
+    Parameters
+    ----------
+    selection : Selection
+        What :func:`gmm.select` returns.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = _axes(ax)
+    for j, family in enumerate(selection.families):
+        style: Any = LINES[j % len(LINES)]
+        ax.plot(
+            selection.n_components,
+            selection.table[:, j],
+            color=_colour(j),
+            ls=style,
+            marker=MARKERS[j % len(MARKERS)],
+            ms=4,
+            label=family,
+        )
+    family, k, value = selection.ranking()[0]
+    ax.plot([k], [value], "o", ms=12, mfc="none", mec=INK)
+    ax.annotate(f"{family}, {k}", (k, value), (0, -16), textcoords="offset points", ha="center")
+    ax.set_xticks(selection.n_components)
+    ax.set_xlabel("number of components")
+    ax.set_ylabel(f"{selection.criterion.upper()} (smaller is better)")
+    ax.legend(ncols=2)
     return ax
 
 

@@ -215,7 +215,10 @@ class Rows(Source):
         """At most ``size`` of the rows, drawn without replacement; all of them if they are few."""
         if self.n_rows <= size:
             return self
-        chosen = np.sort(rng.choice(self.n_rows, size, replace=False, shuffle=False))
+        return self.subset(np.sort(rng.choice(self.n_rows, size, replace=False, shuffle=False)))
+
+    def subset(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
+        """Some of the rows, by their positions or by a mask."""
         weights = None if self.weights is None else self.weights[chosen]
         return Rows(np.asarray(self.X[chosen], dtype=np.float64), weights)
 

@@ -1,51 +1,471 @@
-"""Criteria for the number of components and the family: fit against the number of parameters."""
+"""The choice of a model: a table of fits over families and numbers of components.
+
+:func:`select` finds the best fit of each cell (:mod:`gmm.search`) and compares them by a criterion
+(:mod:`gmm.criteria`); :func:`cross_validated` and :func:`bootstrap_test` compare by data.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from math import inf, nan
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from gmm.checks import as_count
+from gmm.batch import Batch, Candidate, Outcome
+from gmm.checks import (
+    FloatArray,
+    RandomState,
+    SingularCovarianceError,
+    as_choice,
+    as_count,
+    as_generator,
+    as_non_negative,
+)
+from gmm.criteria import aic, bic, icl
+from gmm.em import Fit, Run, Trace, fit
+from gmm.families import FAMILIES, n_parameters, parse_family
+from gmm.mixture import Mixture
+from gmm.rows import Rows, Source, as_source
+from gmm.search import COARSE, Cell, search, search_parts
 
-__all__ = ["aic", "bic"]
+__all__ = ["CRITERIA", "Selection", "aic", "bic", "cross_validated", "icl", "select"]
+
+#: The names of the criteria; of all of them smaller is better.
+CRITERIA = ("bic", "aic", "icl", "cv")
+#: Cells whose criterion is within this of the least are fitted to the end before one is chosen.
+CLOSE = 2.0
+#: A fit is chosen only if no component is narrower than the data by more than this, in variance.
+NARROWEST_WINNER = 1e3
+#: Numbers that a batch of all rows may hold.
+BATCH_NUMBERS = 20_000_000
 
 
-def aic(log_likelihood: float, n_parameters: int) -> float:
-    """Akaike's criterion (:eq:`eq-aic`); smaller is better.
+def select(
+    X: Any,
+    n_components: int | Iterable[int] = range(1, 10),
+    families: str | Iterable[str] = "all",
+    criterion: str = "bic",
+    *,
+    sample_weight: ArrayLike | None = None,
+    ridge: float = 0.0,
+    tol: float = 1e-8,
+    n_folds: int = 5,
+    random_state: RandomState = None,
+) -> Selection:
+    """Fit all families and numbers of components, and choose by a criterion.
 
     Parameters
     ----------
-    log_likelihood : float
-        At its maximum.
-    n_parameters : int
+    X : array (n, d), path, table or BlockRows
+        What :func:`gmm.fit` takes.
+    n_components : int or iterable of int
+        The numbers of components to try.
+    families : "all", str or iterable of str
+        The families to try; "all" are the fourteen, or E and V of one feature.
+    criterion : str
+        "bic", "aic", "icl" (:mod:`gmm.criteria`), or "cv": minus twice the log-likelihood of rows
+        that were left out (:func:`cross_validated`). Of all of them smaller is better.
+    sample_weight : array (n,), optional
+        As for :func:`gmm.fit`.
+    ridge : float
+        As for :func:`gmm.fit`.
+    tol : float
+        The tolerance of the fits that are returned, in nats for a unit of weight. The table itself
+        is made with one of 1e-6.
+    n_folds : int
+        For "cv".
+    random_state : int, Generator or None
+        Chooses the parts of large data in which starts are sought, and the folds.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as said.
+    SingularCovarianceError
+        If no cell has a fit.
 
     Examples
     --------
-    >>> aic(-100.0, 5)
-    210.0
-    """
-    return float(-2.0 * log_likelihood + 2.0 * as_count(n_parameters, "n_parameters"))
-
-
-def bic(log_likelihood: float, n_parameters: int, n: float) -> float:
-    """The Bayesian information criterion (:eq:`eq-bic`); smaller is better.
-
-    It is −2 times Laplace's approximation to the log-evidence (:prf:ref:`thm-laplace`), without the
-    terms that stay bounded as n grows.
-
-    Parameters
-    ----------
-    log_likelihood : float
-        At its maximum.
-    n_parameters : int
-    n : float
-        The number of rows, or their total weight.
-
-    Examples
-    --------
-    >>> round(bic(-1130.2640, 11, 272), 3)
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> selection = gmm.select(X, range(1, 5), ["EEE", "VVV"], random_state=0)
+    >>> selection.best.mixture.family, selection.best.mixture.n_components
+    ('EEE', 3)
+    >>> round(selection.bic("VVV", 2), 3)
     2322.192
     """
-    if not n > 0:
-        raise ValueError(f"n: expected a positive number, got {n}")
-    penalty = as_count(n_parameters, "n_parameters") * np.log(n)
-    return float(-2.0 * log_likelihood + penalty)
+    counts = _numbers(n_components)
+    rows = as_source(X, sample_weight, min_rows=min(counts))
+    names = _families(families, rows.n_features)
+    as_choice(criterion, "criterion", CRITERIA)
+    width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
+    folds = as_count(n_folds, "n_folds", minimum=2)
+    rng = as_generator(random_state)
+    if not width:
+        rows.refuse_degenerate()
+    cells = [(family, k) for k in counts if k <= rows.n_rows for family in names]
+    selection = Selection(rows, names, counts, criterion, width, precision)
+    if _fits_in_a_batch(rows):
+        assert isinstance(rows, Rows)
+        selection._outcomes.update(search(rows, cells, rng, ridge=width))
+    else:
+        selection._fit_parts(search_parts(rows, cells, rng, ridge=width))
+    if not selection._found():
+        raise SingularCovarianceError(
+            "X: no family with any of these numbers of components has a fit whose covariances are "
+            "not singular; give fewer components or a positive ridge"
+        )
+    if criterion == "cv":
+        selection._cross_validate(folds, rng)
+    selection._choose()
+    return selection
+
+
+@dataclass(eq=False, repr=False)
+class Selection:
+    """A table of fits, and the one that a criterion prefers; what :func:`select` returns.
+
+    Parameters
+    ----------
+    rows : Source
+    families : tuple of str
+        The columns of the table.
+    n_components : tuple of int
+        Its rows.
+    criterion : str
+    ridge, tol : float
+
+    Attributes
+    ----------
+    best : Fit
+        The fit with the least criterion among those that are no artefacts: whose components own
+        enough rows and are not far narrower than the data.
+    """
+
+    rows: Source
+    families: tuple[str, ...]
+    n_components: tuple[int, ...]
+    criterion: str
+    ridge: float
+    tol: float
+
+    def __post_init__(self) -> None:
+        self._outcomes: dict[Cell, Outcome] = {}
+        self._fits: dict[Cell, Fit] = {}
+        self._held_out: dict[Cell, float] = {}
+        self._winner: Cell | None = None
+
+    # ------------------------------------------------------------------ one cell
+
+    def fit(self, family: str, n_components: int) -> Fit:
+        """The fit of a cell, to the full tolerance.
+
+        Parameters
+        ----------
+        family : str
+        n_components : int
+
+        Raises
+        ------
+        SingularCovarianceError
+            If the cell has none; the message is its :meth:`reason`.
+        """
+        cell = self._cell(family, n_components)
+        if cell not in self._fits:
+            if cell not in self._outcomes:
+                raise SingularCovarianceError(self.reason(*cell))
+            self._fits[cell] = self._finished(cell)
+        return self._fits[cell]
+
+    def log_likelihood(self, family: str, n_components: int) -> float:
+        """The log-likelihood of a cell; NaN if it has no fit."""
+        cell = self._cell(family, n_components)
+        if cell in self._fits:
+            return self._fits[cell].log_likelihood
+        return self._outcomes[cell].log_likelihood if cell in self._outcomes else nan
+
+    def aic(self, family: str, n_components: int) -> float:
+        """Akaike's criterion of a cell (:eq:`eq-aic`); NaN if it has no fit."""
+        return aic(self.log_likelihood(family, n_components), self._size(family, n_components))
+
+    def bic(self, family: str, n_components: int) -> float:
+        """The Bayesian information criterion of a cell (:eq:`eq-bic`); NaN if it has no fit."""
+        value = self.log_likelihood(family, n_components)
+        return bic(value, self._size(family, n_components), self.rows.total_weight)
+
+    def icl(self, family: str, n_components: int) -> float:
+        """The integrated completed likelihood of a cell (:eq:`eq-icl`); NaN if it has no fit."""
+        cell = self._cell(family, n_components)
+        if cell not in self._found():
+            return nan
+        mixture, size = self._mixture(cell), self._size(*cell)
+        certain = log_assignments(self.rows, mixture)
+        return icl(self.log_likelihood(*cell), size, self.rows.total_weight, certain)
+
+    def cv(self, family: str, n_components: int) -> float:
+        """Minus twice the held-out log-likelihood of a cell, if that was the criterion; or NaN."""
+        return -2.0 * self._held_out.get(self._cell(family, n_components), nan)
+
+    def value(self, family: str, n_components: int) -> float:
+        """The criterion of a cell; NaN if it has no fit."""
+        by_name = {"bic": self.bic, "aic": self.aic, "icl": self.icl, "cv": self.cv}
+        return by_name[self.criterion](family, n_components)
+
+    def reason(self, family: str, n_components: int) -> str:
+        """Why a cell has no fit, or is not chosen whatever its criterion; empty otherwise."""
+        cell = self._cell(family, n_components)
+        if cell[1] > self.rows.n_rows:
+            return f"{cell[1]} components, but only {self.rows.n_rows} rows"
+        if cell not in self._found():
+            return "every start ended with a component that had collapsed onto a few rows"
+        fewest, narrowness = self._smallest(cell)
+        needed = self.rows.n_features + 2 if "V" in cell[0][1:] else 3 if cell[0][0] == "V" else 1
+        if fewest < needed - 0.5:
+            return f"a component owns {fewest:.1f} rows, fewer than {needed}"
+        if narrowness > NARROWEST_WINNER:
+            return f"a component's variance is {narrowness:.0f} times less than that of the data"
+        return ""
+
+    # ------------------------------------------------------------------ the whole table
+
+    @property
+    def best(self) -> Fit:
+        """The fit with the least criterion."""
+        assert self._winner is not None
+        return self.fit(*self._winner)
+
+    @property
+    def table(self) -> FloatArray:
+        """The criterion of all cells, shape ``(len(n_components), len(families))``."""
+        return np.array([[self.value(f, k) for f in self.families] for k in self.n_components])
+
+    def ranking(self) -> list[tuple[str, int, float]]:
+        """Family, number of components and criterion of all that may be chosen, best first."""
+        cells = [cell for cell in self._found() if not self.reason(*cell)] or self._found()
+        return sorted(((*cell, self.value(*cell)) for cell in cells), key=lambda item: item[2])
+
+    def plot(self, ax: Any = None) -> Any:
+        """The criterion against the number of components (:func:`gmm.plots.selection`)."""
+        from gmm import plots
+
+        return plots.selection(self, ax)
+
+    def __repr__(self) -> str:
+        width = max(9, *(len(f"{v:.1f}") for v in self.table.ravel())) + 1
+        lines = [f"Selection by {self.criterion} (smaller is better)"]
+        lines.append("   K" + "".join(f"{family:>{width}}" for family in self.families))
+        for k, values in zip(self.n_components, self.table, strict=True):
+            cells = ("-" if np.isnan(v) else f"{v:.1f}" for v in values)
+            lines.append(f"{k:4d}" + "".join(f"{cell:>{width}}" for cell in cells))
+        best = ", ".join(f"{f} {k} ({v:.3f})" for f, k, v in self.ranking()[:3])
+        return "\n".join([*lines, f"best: {best}"])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th scope='col'>{escape(family)}</th>" for family in self.families)
+        body = ""
+        for k, values in zip(self.n_components, self.table, strict=True):
+            cells = ("–" if np.isnan(v) else f"{v:.1f}" for v in values)
+            body += f"<tr><th scope='row'>{k}</th>" + "".join(f"<td>{c}</td>" for c in cells)
+            body += "</tr>"
+        caption = f"<caption>{escape(self.criterion)}, smaller is better</caption>"
+        return f"<table>{caption}<tr><th scope='col'>K</th>{head}</tr>{body}</table>"
+
+    # ------------------------------------------------------------------ within
+
+    def _cell(self, family: str, n_components: int) -> Cell:
+        """The cell, by any of its names."""
+        name = parse_family(family)
+        if self.rows.n_features == 1 and name not in self.families:
+            name = name[0]
+        k = as_count(n_components, "n_components")
+        if name not in self.families or k not in self.n_components:
+            raise ValueError(
+                f"cell: expected a family of {', '.join(self.families)} and one of "
+                f"{', '.join(map(str, self.n_components))} components, got {family!r} and {k}"
+            )
+        return name, k
+
+    def _size(self, family: str, n_components: int) -> int:
+        return n_parameters(family, n_components, self.rows.n_features)
+
+    def _found(self) -> list[Cell]:
+        cells = ((family, k) for k in self.n_components for family in self.families)
+        return [cell for cell in cells if cell in self._outcomes or cell in self._fits]
+
+    def _mixture(self, cell: Cell) -> Mixture:
+        return self._fits[cell].mixture if cell in self._fits else self._outcomes[cell].mixture
+
+    def _smallest(self, cell: Cell) -> tuple[float, float]:
+        """The least count of a component, and the greatest narrowness."""
+        mixture = self._mixture(cell)
+        precisions = np.linalg.inv(mixture.covariances)
+        relative = np.einsum("kij,ij->k", precisions, self.rows.covariance) / mixture.n_features
+        return float(mixture.weights.min() * self.rows.total_weight), float(relative.max())
+
+    def _finished(self, cell: Cell) -> Fit:
+        """Where the search has left a cell, EM goes on to the full tolerance."""
+        family, k = cell
+        outcome = self._outcomes[cell]
+        try:
+            return fit(
+                self.rows,
+                k,
+                family,
+                start=outcome.mixture,
+                tol=self.tol,
+                ridge=self.ridge,
+                accelerate="auto",
+            )
+        except SingularCovarianceError:  # the search stopped on the way to a singularity
+            trace = np.array(outcome.trace)
+            run = Run(outcome.log_likelihood, len(trace) - 1, "max_iter", len(trace))
+            return Fit(
+                outcome.mixture,
+                outcome.log_likelihood,
+                Trace(trace, np.array(outcome.seconds), np.arange(1, len(trace) + 1)),
+                "max_iter",
+                (run,),
+                self.rows.n_rows,
+                self.rows.total_weight,
+            )
+
+    def _fit_parts(self, parts: list[dict[Cell, Outcome]]) -> None:
+        """EM on all rows from the fits of their parts; the better one is kept."""
+        for cell in dict.fromkeys(cell for part in parts for cell in part):
+            for part in parts:
+                if cell not in part:
+                    continue
+                start = part[cell].mixture
+                try:
+                    found = fit(
+                        self.rows,
+                        cell[1],
+                        cell[0],
+                        start=start,
+                        tol=self.tol,
+                        ridge=self.ridge,
+                        accelerate="auto",
+                    )
+                except SingularCovarianceError:
+                    continue
+                if found.log_likelihood > self.log_likelihood(*cell) or cell not in self._fits:
+                    self._fits[cell] = found
+
+    def _cross_validate(self, n_folds: int, rng: np.random.Generator) -> None:
+        if not isinstance(self.rows, Rows):
+            raise ValueError(
+                "criterion: 'cv' needs rows in an array, got rows that arrive in blocks"
+            )
+        cells = {cell: self._mixture(cell) for cell in self._found()}
+        values = held_out(self.rows, list(cells.values()), n_folds, rng, self.ridge)
+        self._held_out = dict(zip(cells, values, strict=True))
+
+    def _choose(self) -> None:
+        """Finish the fits that might be the best, and find which one is."""
+        least = self.ranking()[0][2]
+        for family, k, value in self.ranking():
+            if value <= least + CLOSE:
+                self.fit(family, k)
+        self._winner = self.ranking()[0][:2]
+
+
+# ---------------------------------------------------------------- comparisons by data
+
+
+def cross_validated(
+    X: ArrayLike,
+    mixture: Mixture,
+    *,
+    n_folds: int = 5,
+    sample_weight: ArrayLike | None = None,
+    ridge: float = 0.0,
+    random_state: RandomState = None,
+) -> float:
+    """The log-likelihood of rows under fits that have not seen them (:eq:`eq-cross-validation`).
+
+    Parameters
+    ----------
+    X : array (n, d)
+    mixture : Mixture
+        A fit of all rows: EM on the others begins here for each fold.
+    n_folds : int
+    sample_weight : array (n,), optional
+    ridge : float
+    random_state : int, Generator or None
+        Deals the rows to the folds.
+
+    Returns
+    -------
+    float
+        The sum over folds; −∞ if a fit becomes singular.
+    """
+    rows = as_source(X, sample_weight, min_rows=as_count(n_folds, "n_folds", minimum=2))
+    if not isinstance(rows, Rows):
+        raise TypeError("X: expected an array, got rows that arrive in blocks")
+    rng = as_generator(random_state)
+    return held_out(rows, [mixture], n_folds, rng, as_non_negative(ridge, "ridge"))[0]
+
+
+def held_out(
+    rows: Rows, mixtures: list[Mixture], n_folds: int, rng: np.random.Generator, ridge: float
+) -> list[float]:
+    """The held-out log-likelihood of several mixtures, on the same folds."""
+    fold = rng.permutation(np.arange(rows.n_rows) % n_folds)
+    totals = np.zeros(len(mixtures))
+    for i in range(n_folds):
+        seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
+        batch = Batch(seen, ridge)
+        candidates = [Candidate(m.family, batch.moments(batch.shares(m))) for m in mixtures]
+        for j, outcome in enumerate(batch.run(candidates, COARSE)):
+            if outcome.parameters is None:
+                totals[j] = -inf
+            else:
+                totals[j] += outcome.mixture.log_likelihood(unseen.X, unseen.weights)
+    values: list[float] = totals.tolist()
+    return values
+
+
+def log_assignments(rows: Source, mixture: Mixture) -> float:
+    """Σ w log max_k r_ik: how far the rows are from being assigned with certainty."""
+    total = 0.0
+    for block, weights in rows:
+        certain = np.log(mixture.responsibilities(block).max(axis=1))
+        total += float(certain.sum() if weights is None else weights @ certain)
+    return min(total, 0.0)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _numbers(n_components: int | Iterable[int]) -> tuple[int, ...]:
+    given = n_components if isinstance(n_components, Iterable) else [n_components]
+    numbers = tuple(sorted({as_count(k, "n_components") for k in given}))
+    if not numbers:
+        raise ValueError("n_components: expected at least one number, got none")
+    return numbers
+
+
+def _families(families: str | Iterable[str], n_features: int) -> tuple[str, ...]:
+    letters = 1 if n_features == 1 else 3
+    every = tuple(name for name in FAMILIES if len(name) == letters)
+    if isinstance(families, str):
+        if families == "all":
+            return every
+        families = [families]
+    chosen = {parse_family(family, n_features)[:letters] for family in families}
+    if not chosen:
+        raise ValueError("families: expected at least one, got none")
+    return tuple(name for name in every if name in chosen)
+
+
+def _fits_in_a_batch(rows: Source) -> bool:
+    d = rows.n_features
+    return isinstance(rows, Rows) and rows.n_rows * (d + 1) * (d + 2) <= BATCH_NUMBERS
