@@ -29,13 +29,13 @@ from gmm.checks import (
     shown,
 )
 from gmm.convergence import ACCELERATIONS, NATURAL, Ascent, PlainEM, State, ascent
+from gmm.criteria import aic, bic
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
 from gmm.natural import statistics_size
 from gmm.rows import Rows, Source, as_source
-from gmm.selection import aic, bic
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep
