@@ -1,6 +1,7 @@
 # make book   builds the site from the chapters, the package and the data
 # make test   checks everything: style, types, package, book, site
-# make bench  times the package beside its peers, and writes the table of the benchmarks' chapter
+# make bench  times the package beside its peers and counts the passes of its accelerations, and
+#             writes the tables of the chapters about these
 # make clean  deletes what these two have made, the virtual environment aside
 #
 # Each does its own set-up: a virtual environment in .venv with the pinned requirements.
@@ -28,6 +29,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
+	$(BIN)/python tests/benchmarks/acceleration.py book/speed/acceleration_problems.csv
 
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
