@@ -452,9 +452,11 @@ class MixtureSteps:
         self.family = family
         self.ridge = ridge
         self.narrowest = NARROWEST**2 * rows.variances
+        self.made: Mixture | None = None
 
     def load(self, mixture: Mixture) -> Mixture:
         """The parameters of a mixture, in the form in which the steps take them."""
+        self.made = None
         return mixture
 
     def mixture(self, parameters: Mixture) -> Mixture:
@@ -467,8 +469,12 @@ class MixtureSteps:
         return statistics, statistics.log_likelihood
 
     def maximise(self, statistics: Statistics) -> Mixture:
-        """The M-step; a component that has become nothing beside the data is refused."""
-        mixture = m_step(statistics, self.family, self.ridge)
+        """The M-step; a component that has become nothing beside the data is refused.
+
+        An inner iteration begins where that of the last M-step has ended.
+        """
+        mixture = m_step(statistics, self.family, self.ridge, previous=self.made)
+        self.made = mixture
         collapsed = mixture.variances < self.narrowest
         if collapsed.any():
             k = int(np.argmax(collapsed.any(axis=1)))
