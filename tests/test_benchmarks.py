@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from fractions import Fraction
+from importlib import import_module
 from itertools import permutations, product
 from math import comb, prod
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-BENCH = Path(__file__).parent / "benchmarks" / "bench.py"
+BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 @pytest.mark.derives("prop-difference", "eq-difference")
@@ -103,18 +104,35 @@ def test_no_schedule_beats_the_floor(size: int) -> None:
     assert floor <= moments <= floor + 2  # whole moments: up to one for each kind is lost
 
 
-def test_a_part_is_measured_anew_and_the_others_stay(tmp_path: Path) -> None:
-    """The command itself, on the small cells: the file is whole, and keeps what it need not do."""
+def test_the_table_keeps_what_is_not_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command itself, on the small cells."""
     path = tmp_path / "table.csv"
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), str(path), "--reduced"]
+    command += ["--repeats", "1", "--only", "prediction"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    measure = import_module("measure")
+    kept = measure.Table(path, ["grid"]).rows
+    assert {row.part for row in kept} == {"prediction"}
+    assert all(0 < row.ours < np.inf and row.value == row.lowest for row in kept)
+    assert measure.Table(path, ["prediction"]).rows == []
+    table = measure.Table(path, ["grid"])
+    table.add(kept[0])
+    assert measure.Table(path, ["grid"]).rows == [*kept, kept[0]]
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text(f"{first}, another machine\n{rest}")
+    assert measure.Table(path, ["grid"]).rows == []  # times of two machines do not mix
 
-    def run(part: str) -> list[str]:
-        command = [sys.executable, str(BENCH), str(path), "--reduced", "--repeats", "1"]
-        subprocess.run([*command, "--only", part], check=True, capture_output=True, timeout=120)
-        return path.read_text().splitlines()
 
-    first = run("floor")
-    assert first[0].startswith("# ")
-    assert [line.split(",")[0] for line in first[1:]] == ["part", "floor"]
-    both = run("k-means")
-    assert both[:3] == first
-    assert {line.split(",")[0] for line in both[3:]} == {"k-means"}
+def test_a_file_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
+    """The whole process's own memory grows by 64 MiB at most; the features would take 96 MB."""
+    path = tmp_path / "rows.npy"
+    rng = np.random.default_rng(0)
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(2_000_000, 2))
+    rows[...] = rng.standard_normal(rows.shape, dtype=np.float32)
+    rows.flush()
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), str(path), str(len(rows))]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert 0 < int(answer.stdout) <= 64 * 2**20
