@@ -3,7 +3,7 @@
 EM runs until its gains are lost in rounding; where it ends is the limit. Every method then counts
 the passes that it needs to come within a small part of a nat of that limit, and tells how far above
 or below it ended. The thresholds of :mod:`gmm.convergence` were chosen on the problems of the seeds
-1 to 4 and 11 to 13; other seeds are drawn here. ``make bench`` writes the table to the chapter's directory.
+1 to 4 and 11 to 13; other seeds are drawn here. ``make bench`` writes the table of the chapter.
 """
 
 from __future__ import annotations
