@@ -28,6 +28,7 @@ from gmm.univariate import gmm_em
 if TYPE_CHECKING:
     from gmm import datasets, plots
     from gmm.estimator import GaussianMixture
+    from gmm.stepwise import StepwiseEM
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "Selection",
     "SingularCovarianceError",
     "Statistics",
+    "StepwiseEM",
     "Trace",
     "bound",
     "datasets",
@@ -51,7 +53,12 @@ __all__ = [
     "select",
 ]
 
-_ON_DEMAND = {"GaussianMixture": "gmm.estimator", "datasets": "", "plots": ""}
+_ON_DEMAND = {
+    "GaussianMixture": "gmm.estimator",
+    "StepwiseEM": "gmm.stepwise",
+    "datasets": "",
+    "plots": "",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -78,7 +78,8 @@ class DaskRows(Source):
     def tree_sum(self, task: Callable[..., Value | None], *arguments: Any) -> Value | None:
         """The sum over chunks of ``task(chunk, weights, first row, *arguments)``, in a tree.
 
-        A task returns None for a chunk without rows of positive weight.
+        The tree depends on the number of chunks alone (:prf:ref:`thm-tree-sum`). A task returns
+        None for a chunk without rows of positive weight.
         """
         delayed = self.dask.delayed
         shared = [delayed(argument, traverse=False) for argument in arguments]

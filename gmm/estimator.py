@@ -35,6 +35,7 @@ from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.normal import inverse_lower
 from gmm.rows import Rows, as_rows
+from gmm.stepwise import StepwiseEM
 
 __all__ = ["GaussianMixture"]
 
@@ -129,6 +130,8 @@ class GaussianMixture:
     GaussianMixture(n_components=2, random_state=0)
     """
 
+    _stream: StepwiseEM | None = None
+
     def __init__(
         self,
         n_components: int = 1,
@@ -207,18 +210,10 @@ class GaussianMixture:
         sample_weight : array (n,), optional
             Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
         """
-        matrix = as_matrix(X)
-        k = as_count(self.n_components, "n_components")
-        if len(matrix) < k:
-            raise ValueError(
-                "Expected n_samples >= n_components but got "
-                f"n_components = {k}, n_samples = {len(matrix)}"
-            )
-        family = parse_family(as_choice(self.covariance_type, "covariance_type", tuple(KINDS)))
+        k, family, ridge = self._problem()
         max_iter = as_count(self.max_iter, "max_iter", minimum=0)
         tol = as_non_negative(self.tol, "tol")
-        ridge = as_non_negative(self.reg_covar, "reg_covar")
-        rows = as_rows(matrix, sample_weight, min_rows=k)
+        rows = _enough_rows(X, sample_weight, k)
         again = self.warm_start and hasattr(self, "mixture_")
         rng = as_generator(self.random_state)
         best: Fit | None = None
@@ -245,8 +240,67 @@ class GaussianMixture:
             raise SingularCovarianceError(_COLLAPSED)
         if not met and max_iter > 0:
             warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
-        self._take(best, met, matrix.dtype)
+        self._take(best.mixture, met, rows.X.dtype)
+        self.n_iter_ = best.n_iter
+        seen = best.trace.log_likelihood[: max(1, best.n_iter)] / best.total_weight
+        self.lower_bounds_ = seen.tolist()
+        self.lower_bound_ = float(seen[-1])
+        self._stream = None
         return self
+
+    def partial_fit(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Learn one block of a stream by a step of stepwise EM (:class:`gmm.StepwiseEM`).
+
+        The first call makes the start from its block, unless there was a ``fit``: then it goes on
+        from there. A call of ``fit`` ends the stream.
+
+        Parameters
+        ----------
+        X : array (b, d)
+            The first block must have at least ``n_components`` rows, and should be typical of what
+            will come.
+        y : ignored
+        sample_weight : array (b,), optional
+
+        Notes
+        -----
+        ``n_iter_`` is the number of blocks so far, and ``lower_bounds_`` has for each of them the
+        mean log-likelihood of a row before it was learned. ``converged_`` is false: a stream has no
+        end.
+        """
+        k, family, ridge = self._problem()
+        known: Mixture | None = getattr(self, "mixture_", None)
+        if known is not None:
+            self._refuse_other_features(X)
+            if (known.n_components, known.family) != (k, family):
+                raise ValueError(
+                    "n_components, covariance_type: expected those of the calls before, "
+                    f"{known.n_components} and {known.kind!r}; call fit to begin anew"
+                )
+        rows = _enough_rows(X, sample_weight, k if known is None else 1)
+        stream = self._stream
+        if stream is None:
+            start = known or self._start(rows, family, as_generator(self.random_state))
+            stream = StepwiseEM(start, ridge=ridge)
+            self.lower_bounds_ = []
+        stream.update(rows.X, rows.weights)
+        self._take(stream.mixture, False, rows.X.dtype)
+        self.n_iter_ = stream.n_steps
+        self.lower_bound_ = stream.log_likelihood / rows.total_weight
+        self.lower_bounds_.append(self.lower_bound_)
+        self._stream = stream
+        return self
+
+    def _problem(self) -> tuple[int, str, float]:
+        """The number of components, the family and the ridge, once they are known to be valid."""
+        kind = as_choice(self.covariance_type, "covariance_type", tuple(KINDS))
+        return (
+            as_count(self.n_components, "n_components"),
+            parse_family(kind),
+            as_non_negative(self.reg_covar, "reg_covar"),
+        )
 
     def _start(self, rows: Rows, family: str, rng: np.random.Generator) -> Mixture:
         """The start that ``init_params`` asks for, with the parameters that were given."""
@@ -273,9 +327,8 @@ class GaussianMixture:
             covariances, family,
         )  # fmt: skip
 
-    def _take(self, result: Fit, converged: bool, dtype: np.dtype[Any]) -> None:
-        """Set the attributes of a fitted estimator; float32 data give float32 parameters."""
-        mixture = result.mixture
+    def _take(self, mixture: Mixture, converged: bool, dtype: np.dtype[Any]) -> None:
+        """Set the parameters of a fitted estimator; float32 data give float32 parameters."""
         kept = dtype if dtype == np.float32 else np.dtype(np.float64)
         whiteners = mixture.whiteners
         upper = np.swapaxes(whiteners, -1, -2) if whiteners.ndim >= 2 else whiteners
@@ -290,10 +343,6 @@ class GaussianMixture:
         self.precisions_cholesky_ = factors.astype(kept)
         self.precisions_ = precisions.astype(kept)
         self.converged_ = converged
-        self.n_iter_ = result.n_iter
-        seen = result.trace.log_likelihood[: max(1, result.n_iter)] / result.total_weight
-        self.lower_bounds_ = seen.tolist()
-        self.lower_bound_ = float(seen[-1])
         self.n_features_in_ = mixture.n_features
 
     def fit_predict(
@@ -322,12 +371,17 @@ class GaussianMixture:
                 f"This {name} instance is not fitted yet. Call 'fit' with appropriate arguments "
                 "before using this estimator."
             )
-        if X is not None and as_matrix(X).shape[1] != self.n_features_in_:
+        if X is not None:
+            self._refuse_other_features(X)
+        return self.mixture_
+
+    def _refuse_other_features(self, X: ArrayLike) -> None:
+        found = as_matrix(X).shape[1]
+        if found != self.n_features_in_:
             raise ValueError(
-                f"X has {as_matrix(X).shape[1]} features, but {name} is expecting "
+                f"X has {found} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input."
             )
-        return self.mixture_
 
     def predict(self, X: ArrayLike) -> IntArray:
         """The most probable component of each row, shape ``(n,)``."""
@@ -399,6 +453,16 @@ class _Watch:
         elif self.model.verbose > 1 and t and t % self.model.verbose_interval == 0:
             print(f"  Iteration {t}: log-likelihood {self.seen[-1]:.6f}")
         return self.met
+
+
+def _enough_rows(X: ArrayLike, sample_weight: ArrayLike | None, n_components: int) -> Rows:
+    matrix = as_matrix(X)
+    if len(matrix) < n_components:
+        raise ValueError(
+            "Expected n_samples >= n_components but got "
+            f"n_components = {n_components}, n_samples = {len(matrix)}"
+        )
+    return as_rows(matrix, sample_weight, min_rows=n_components)
 
 
 def _from_random_responsibilities(

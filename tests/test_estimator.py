@@ -187,3 +187,55 @@ def test_a_collapse_is_named() -> None:
     X = np.ones((10, 2))
     with pytest.raises(SingularCovarianceError, match="some components have ill-defined empirical"):
         GaussianMixture(2, reg_covar=0.0, random_state=0).fit(X)
+
+
+# ---------------------------------------------------------------- streams
+
+
+def test_a_stream_of_blocks_is_learned() -> None:
+    mixture = random_mixture("VVV", 2, 2, seed=3)
+    X, _ = mixture.sample(20_000, 0)
+    model = GaussianMixture(2, random_state=0)
+    for number, block in enumerate(np.array_split(X, 100), start=1):
+        assert model.partial_fit(block) is model
+        assert model.n_iter_ == len(model.lower_bounds_) == number
+        for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+            assert np.isfinite(getattr(model, name)).all()
+    batch = GaussianMixture(2, random_state=0, tol=1e-8, max_iter=1000).fit(X)
+    # the mean log-likelihood of a row is within a few parameters / n of the greatest
+    assert batch.score(X) - model.score(X) < 20 * batch.mixture_.n_parameters / len(X)
+    assert not model.converged_
+
+
+def test_a_stream_goes_on_from_a_fit_and_a_fit_ends_it() -> None:
+    X = datasets.old_faithful().X
+    model = GaussianMixture(2, random_state=0).fit(X)
+    means = model.means_
+    model.partial_fit(X[:50])
+    assert model.n_iter_ == 1
+    assert np.abs(model.means_ - means).max() < 1.0
+    assert model.fit(X).n_iter_ > 1
+    np.testing.assert_array_equal(model.means_, means)
+    assert model.partial_fit(X[:50]).n_iter_ == 1
+
+
+def test_weights_in_a_stream_mean_repetition() -> None:
+    X = datasets.iris().X
+    weights = np.arange(150) % 3
+    start = same_start(X, "diag")
+    a = GaussianMixture(3, covariance_type="diag", **start).partial_fit(X, sample_weight=weights)
+    b = GaussianMixture(3, covariance_type="diag", **start).partial_fit(np.repeat(X, weights, 0))
+    np.testing.assert_allclose(a.means_, b.means_, rtol=1e-10)
+    assert a.lower_bound_ == pytest.approx(b.lower_bound_, rel=1e-12)
+
+
+def test_bad_blocks_of_a_stream_are_refused() -> None:
+    X = datasets.iris().X
+    with pytest.raises(ValueError, match="Expected n_samples >= n_components but got"):
+        GaussianMixture(3).partial_fit(X[:2])
+    model = GaussianMixture(3, random_state=0).partial_fit(X)
+    model.partial_fit(X[:1])  # later blocks may be as small as they like
+    with pytest.raises(ValueError, match="X has 3 features, but GaussianMixture is expecting 4"):
+        model.partial_fit(X[:, :3])
+    with pytest.raises(ValueError, match="n_components, covariance_type: expected those of the"):
+        model.set_params(n_components=4).partial_fit(X)

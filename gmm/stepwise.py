@@ -1,0 +1,214 @@
+r"""EM for rows that come one block at a time: stepwise for streams, incremental for blocks kept.
+
+Both take an M-step after every block instead of after all of them. :class:`StepwiseEM` forgets the
+rows and keeps a running average of statistics; :class:`IncrementalEM` keeps the statistics of each
+block and puts new ones in their place when the block comes round again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm.checks import as_non_negative
+from gmm.m_step import m_step
+from gmm.mixture import Mixture
+from gmm.rows import Rows, as_rows, as_source
+from gmm.statistics import Statistics
+from gmm.sweep import Frame, Sweep
+
+__all__ = ["IncrementalEM", "StepwiseEM", "matched_statistics"]
+
+
+class StepwiseEM:
+    r"""EM on a stream: after each block, a step of its own (:eq:`eq-stepwise`).
+
+    The statistics per unit of weight move towards those of the new block by a share
+    :math:`\eta_t = (t + \text{offset})^{-\text{exponent}}`, t being the number of the block, and
+    the M-step follows.
+
+    Parameters
+    ----------
+    start : Mixture
+        Where to begin: the first statistics are those that it matches.
+    exponent : float
+        How slowly shares shrink, above 1/2 and at most 1. With 1 all blocks count the same
+        (:prf:ref:`thm-step-sizes`); the smaller it is, the sooner the start and all that was
+        concluded from it are forgotten (:prf:ref:`prop-memory`).
+    offset : float
+        The greater, the longer the start is remembered; with 0 the first block replaces it.
+    ridge : float
+        Added to each variance, in squared units of the data.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        The parameters after the last block.
+    statistics : Statistics
+        Per unit of weight: what the M-step made them from.
+    n_steps, n_rows : int
+        Blocks and rows (of positive weight) so far.
+    log_likelihood : float
+        That of the last block under the parameters from before it was learned: an honest test, as
+        no row has been seen twice. NaN before the first block.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as said.
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> stream = StepwiseEM(gmm.initial.starting_mixture(X[:50], 2, random_state=0))
+    >>> for block in np.array_split(X, 8):
+    ...     stream = stream.update(block)
+    >>> stream.n_rows, stream.mixture.weights.round(2)
+    (272, array([0.35, 0.65]))
+    """
+
+    def __init__(
+        self, start: Mixture, *, exponent: float = 0.6, offset: float = 2.0, ridge: float = 0.0
+    ) -> None:
+        self.mixture = _as_start(start)
+        self.exponent = as_non_negative(exponent, "exponent")
+        if not 0.5 < self.exponent <= 1.0:
+            raise ValueError(
+                f"exponent: expected a number above 1/2 and at most 1, got {self.exponent}"
+            )
+        self.offset = as_non_negative(offset, "offset")
+        self.ridge = as_non_negative(ridge, "ridge")
+        self.statistics = matched_statistics(start)
+        self.n_steps = 0
+        self.n_rows = 0
+        self.log_likelihood = np.nan
+
+    def update(self, block: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn one block; every block counts the same, whatever its size.
+
+        Parameters
+        ----------
+        block : array (b, d)
+        sample_weight : array (b,), optional
+
+        Raises
+        ------
+        SingularCovarianceError
+            If a component collapses. Nothing has then changed.
+        """
+        rows = as_rows(block, sample_weight, n_features=self.mixture.n_features)
+        found = _statistics(rows, self.mixture)
+        step = (self.n_steps + 1 + self.offset) ** -self.exponent
+        # about the present means, as the block's own statistics are then: nothing cancels
+        news = _times(found, step / rows.total_weight).shifted(self.mixture.means)
+        statistics = news + _times(self.statistics, 1.0 - step)
+        self.mixture = m_step(statistics, self.mixture.family, self.ridge)
+        self.statistics = statistics
+        self.log_likelihood = found.log_likelihood
+        self.n_steps += 1
+        self.n_rows += rows.n_rows
+        return self
+
+
+class IncrementalEM:
+    """EM that takes an M-step after each block of the data (Neal and Hinton 1998).
+
+    Each pass raises the lower bound block by block (:prf:ref:`thm-incremental`); only statistics
+    are kept from one pass to the next, those of each block.
+
+    Parameters
+    ----------
+    X : array (n, d), path, table or BlockRows
+        Rows in blocks, as :func:`gmm.fit` takes them.
+    start : Mixture
+    ridge : float
+        Added to each variance, in squared units of the data.
+
+    Attributes
+    ----------
+    mixture : Mixture
+    n_passes : int
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> blocks = gmm.rows.BlockRows(np.array_split(X, 8))
+    >>> learner = IncrementalEM(blocks, gmm.initial.starting_mixture(X, 2, random_state=0))
+    >>> for _ in range(5):
+    ...     learner.run_pass()
+    >>> round(learner.mixture.log_likelihood(X), 4)
+    -1130.264
+    """
+
+    def __init__(self, X: Any, start: Mixture, *, ridge: float = 0.0) -> None:
+        self.rows = as_source(X)
+        self.mixture = _as_start(start)
+        if self.rows.n_features != start.n_features:
+            raise ValueError(
+                f"start: expected {self.rows.n_features} features, as the rows have, "
+                f"got {start.n_features}"
+            )
+        self.ridge = as_non_negative(ridge, "ridge")
+        self.n_passes = 0
+        self._frame = Frame.of(self.rows)
+        self._parts: list[Statistics] = []
+        self._total: Statistics | None = None
+
+    def run_pass(self) -> None:
+        """Read all blocks once; in the first pass the M-step follows the last, then each block."""
+        for number, block in enumerate(self.rows):
+            found = _statistics(Rows(*block), self.mixture, self._frame)
+            if self._total is None:
+                self._parts.append(found)
+                continue
+            self._total = self._total + _times(self._parts[number], -1.0) + found
+            self._parts[number] = found
+            self.mixture = m_step(self._total, self.mixture.family, self.ridge)
+        if self._total is None:
+            self._total = reduce(add, self._parts)
+            self.mixture = m_step(self._total, self.mixture.family, self.ridge)
+        self.n_passes += 1
+
+
+def matched_statistics(mixture: Mixture) -> Statistics:
+    """Statistics of weight one that a mixture matches (:prf:ref:`thm-matched-statistics`).
+
+    Parameters
+    ----------
+    mixture : Mixture
+    """
+    k, d = mixture.means.shape
+    weights, stored = mixture.weights, mixture.stored
+    if mixture.kind == "tied":
+        second = stored
+    else:
+        second = (weights * stored.T).T * (d if mixture.kind == "spherical" else 1)
+    return Statistics(mixture.kind, mixture.means, weights, np.zeros((k, d)), second, 0.0, 0)
+
+
+def _as_start(start: object) -> Mixture:
+    if not isinstance(start, Mixture):
+        raise TypeError(f"start: expected a Mixture, got {type(start).__name__}")
+    return start
+
+
+def _statistics(rows: Rows, mixture: Mixture, frame: Frame | None = None) -> Statistics:
+    return Sweep(rows, mixture.n_components, mixture.kind, frame)(mixture)
+
+
+def _times(statistics: Statistics, factor: float) -> Statistics:
+    """Statistics of rows whose weights are multiplied by a factor."""
+    return replace(
+        statistics,
+        counts=factor * statistics.counts,
+        first=factor * statistics.first,
+        second=factor * statistics.second,
+        log_likelihood=factor * statistics.log_likelihood,
+    )
