@@ -21,6 +21,7 @@ from gmm.checks import ConvergenceWarning, FileFormatError, SingularCovarianceEr
 from gmm.em import Fit, Progress, Trace, fit
 from gmm.mixture import Mixture
 from gmm.normal import Normal
+from gmm.prior import Prior
 from gmm.selection import Selection, select
 from gmm.statistics import Statistics
 from gmm.univariate import gmm_em
@@ -39,6 +40,7 @@ __all__ = [
     "GaussianMixture",
     "Mixture",
     "Normal",
+    "Prior",
     "Progress",
     "Selection",
     "SingularCovarianceError",

@@ -10,7 +10,7 @@ mixtures costs little more than one for a large one; mixtures leave as they conv
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,9 @@ from gmm.checks import FloatArray, IntArray, SingularCovarianceError
 from gmm.families import FAMILIES, Groups, Scatter, expand, update
 from gmm.m_step import EMPTY
 from gmm.mixture import Mixture
-from gmm.natural import LOG2_E, LOG_2, features, statistics_size, unpacked
+from gmm.natural import LOG2_E, LOG_2, features, log_weights, statistics_size, unpacked
 from gmm.normal import LOG_2PI
+from gmm.prior import Prior
 from gmm.rows import Rows
 from gmm.threads import one_blas_thread
 
@@ -62,8 +63,10 @@ class Outcome:
     log_likelihood : float
         NaN if it became singular.
     parameters : tuple of arrays, optional
-        Counts ``(K,)``, means ``(K, d)`` and covariances ``(K, d, d)`` in units of the data; None
+        Weights ``(K,)``, means ``(K, d)`` and covariances ``(K, d, d)`` in units of the data; None
         if it became singular.
+    smallest : float
+        The least count N_k; zero if it became singular.
     moments : array (K, P)
         From these its next M-step would be made.
     narrowness : float
@@ -79,16 +82,12 @@ class Outcome:
     family: str
     log_likelihood: float
     parameters: tuple[FloatArray, FloatArray, FloatArray] | None
+    smallest: float
     moments: FloatArray
     narrowness: float
     converged: bool
     trace: list[float]
     seconds: list[float]
-
-    @property
-    def smallest(self) -> float:
-        """The least count N_k; zero if it became singular."""
-        return 0.0 if self.parameters is None else float(self.parameters[0].min())
 
     @cached_property
     def mixture(self) -> Mixture:
@@ -101,7 +100,7 @@ class Outcome:
         """
         if self.parameters is None:
             raise SingularCovarianceError("a component has collapsed, so there is no mixture")
-        counts, means, covariances = self.parameters
+        weights, means, covariances = self.parameters
         kind = FAMILIES[self.family]
         stored = covariances
         if kind == "tied":
@@ -109,9 +108,7 @@ class Outcome:
         elif kind != "full":
             variances = np.diagonal(covariances, axis1=1, axis2=2)
             stored = variances if kind == "diag" else variances[:, 0]
-        return Mixture.from_stored(
-            counts / counts.sum(), means, np.ascontiguousarray(stored), self.family
-        )
+        return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), self.family)
 
 
 class Batch:
@@ -123,6 +120,8 @@ class Batch:
         They are centred and divided by one number, which changes no family.
     ridge : float
         As in :func:`gmm.m_step.m_step`.
+    prior : callable, optional
+        The prior of fits with a given number of components.
 
     Notes
     -----
@@ -130,7 +129,9 @@ class Batch:
     random part of the rows first.
     """
 
-    def __init__(self, rows: Rows, ridge: float = 0.0) -> None:
+    def __init__(
+        self, rows: Rows, ridge: float = 0.0, prior: Callable[[int], Prior] | None = None
+    ) -> None:
         d = rows.n_features
         self.n_features = d
         self.mean = rows.mean
@@ -143,6 +144,20 @@ class Batch:
         self.size = statistics_size("full", d)
         self.features = features(scaled, "full", np.empty((self.size, rows.n_rows)))  # (P, n)
         self.transposed = np.ascontiguousarray(self.features.T)  # (n, P)
+        self.prior = prior
+
+    def scaled_prior(self, n_components: int) -> Prior | None:
+        """The prior of fits with this many components, for the scaled rows."""
+        if self.prior is None:
+            return None
+        prior = self.prior(n_components)
+        return Prior(
+            (prior.mean - self.mean) / self.scale,
+            prior.scale / self.scale**2,
+            prior.mean_precision,
+            prior.degrees_of_freedom,
+            prior.concentration,
+        )
 
     @property
     def rows(self) -> FloatArray:
@@ -194,6 +209,34 @@ class Batch:
         return [outcome for outcome in outcomes if outcome is not None]
 
 
+@dataclass(frozen=True, eq=False)
+class _Unseen:
+    """What the priors of all components add to their moments, scatter, counts and weights."""
+
+    moments: FloatArray
+    scatter: FloatArray
+    counts: FloatArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, batch: Batch, groups: Groups) -> _Unseen | None:
+        if batch.prior is None:
+            return None
+        parts = []
+        for k in groups.sizes.tolist():
+            prior = batch.scaled_prior(k)
+            assert prior is not None
+            centre = features(prior.mean[:, None], "full", np.empty((batch.size, 1)))[:, 0]
+            one = (
+                prior.mean_precision * centre,
+                prior.scale,
+                prior.covariance_weight,
+                prior.concentration - 1,
+            )
+            parts += [one] * k
+        return cls(*(np.array(values) for values in zip(*parts, strict=True)))
+
+
 class _Running:
     """The candidates that have not ended, the smallest first, as rows of shared arrays."""
 
@@ -227,6 +270,7 @@ class _Running:
             start = int(groups.starts[first])
             fits = slice(int(first), int(first + count))
             self.runs.append((int(k), fits, slice(start, start + int(k * count))))
+        self.unseen = _Unseen.of(self.batch, groups)
         self.done = np.zeros(len(self.families), dtype=bool)
         self.buffers: dict[tuple[str, int], FloatArray] = {}
 
@@ -239,19 +283,27 @@ class _Running:
             self._expect()
 
     def _maximise(self) -> None:
-        d = self.batch.n_features
+        batch, unseen, d = self.batch, self.unseen, self.batch.n_features
         self.counts = self.moments[:, 0].copy()
-        self.means = self.moments[:, 1 : 1 + d] / self.counts[:, None]
+        moments = self.moments if unseen is None else self.moments + unseen.moments
+        present = moments[:, 0].copy()
+        self.means = moments[:, 1 : 1 + d] / present[:, None]
         outer = self.means[:, :, None] * self.means[:, None, :]
-        scatter = unpacked(self.moments[:, 1 + d :], d) - self.counts[:, None, None] * outer
-        sick = ~(self.counts > EMPTY * self.batch.total_weight)
-        sick |= ~np.isfinite(scatter).all(axis=(1, 2))
-        scatter[sick], self.means[sick], self.counts[sick] = np.eye(d), 0.0, 1.0
-        scatter += self.batch.ridge * self.counts[:, None, None] * np.eye(d)
+        scatter = unpacked(moments[:, 1 + d :], d) - present[:, None, None] * outer
+        scatter += batch.ridge * present[:, None, None] * np.eye(d)
+        sick = ~(present > EMPTY * batch.total_weight) | ~np.isfinite(scatter).all(axis=(1, 2))
+        counts, weights = present, self.counts
+        if unseen is not None:
+            scatter += unseen.scatter
+            counts = self.counts + unseen.counts
+            weights = self.counts + unseen.weights
+        scatter[sick], self.means[sick] = np.eye(d), 0.0
+        counts[sick], weights[sick] = 1.0, 1.0
+        self.weights = weights / self.groups.spread(self.groups.sum(weights))
         self.covariances = np.empty_like(scatter)
         steps = FIRST_STEPS if self.first else 1
         for family, _, place, groups in self.places:
-            part = Scatter.of(scatter[place], self.counts[place], family, groups)
+            part = Scatter.of(scatter[place], counts[place], family, groups)
             stored, self.states[family] = update(family, part, self.states.get(family), steps)
             kind = FAMILIES[family]
             if kind == "tied":
@@ -272,7 +324,7 @@ class _Running:
     def _theta(self) -> tuple[FloatArray, FloatArray]:
         """Natural parameters of all components for powers of two, and each mixture's shift."""
         groups, d = self.groups, self.batch.n_features
-        constants = np.log(self.counts / groups.spread(groups.sum(self.counts)))
+        constants = log_weights(self.weights)
         constants -= 0.5 * self.log_determinants
         shifts = np.maximum.reduceat(constants, groups.starts)
         linear = (self.precisions @ self.means[:, :, None])[:, :, 0]
@@ -357,7 +409,7 @@ class _Running:
         parameters = None
         if not self.singular[i]:
             parameters = (
-                self.counts[mine],
+                self.weights[mine],
                 batch.mean + batch.scale * self.means[mine],
                 batch.scale**2 * self.covariances[mine],
             )
@@ -365,6 +417,7 @@ class _Running:
             str(self.families[i]),
             float(self.log_likelihoods[i]),
             parameters,
+            0.0 if self.singular[i] else float(self.counts[mine].min()),
             self.moments[mine].copy(),
             float(self.narrowness[mine].max()),
             converged,

@@ -201,11 +201,14 @@ class WhenSlow:
 
 
 class State(NamedTuple):
-    """A point of a fit: parameters, their expected statistics, their log-likelihood."""
+    """A point of a fit: parameters, their expected statistics, what the fit maximises.
+
+    The objective is the log-likelihood, or with a prior its sum with the log-prior.
+    """
 
     parameters: Any
     statistics: Any
-    log_likelihood: float
+    objective: float
 
 
 class Steps(Protocol):
@@ -260,7 +263,7 @@ def em_step(steps: Steps, state: State) -> State:
 def safeguarded(steps: Steps, state: State, candidate: Any) -> State | None:
     """The state at a candidate if it is not lower (:prf:ref:`thm-safeguard`): one pass."""
     reached = State(candidate, *steps.expect(candidate))
-    return reached if reached.log_likelihood >= state.log_likelihood else None
+    return reached if reached.objective >= state.objective else None
 
 
 class PlainEM:
@@ -512,7 +515,7 @@ class QuasiNewton:
 
     def advance(self, steps: Steps, state: State, gain: float) -> tuple[State, int, bool]:
         """See :class:`Ascent`."""
-        statistics = steps.statistics(state.statistics, state.log_likelihood)
+        statistics = steps.statistics(state.statistics, state.objective)
         here = NaturalPoint(steps.mixture(state.parameters), statistics, steps.sweep.centre)
         concave = self.memory.note(here.vector, here.gradient)
         self.length = 1.0 if concave else min(4.0 * self.length, 1e4)
@@ -520,7 +523,7 @@ class QuasiNewton:
         promise = float(here.gradient @ direction)  # what the step would gain, to first order
         passes = 0
         self.since += 1
-        if self.since < SPACING and promise > 8 * EPS * abs(state.log_likelihood):
+        if self.since < SPACING and promise > 8 * EPS * abs(state.objective):
             for part in self.PARTS:
                 mixture = here.moved(part * self.length * direction)
                 if mixture is None or (mixture.variances < steps.narrowest).any():

@@ -35,6 +35,7 @@ from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
 from gmm.natural import statistics_size
+from gmm.prior import Prior, as_prior
 from gmm.rows import Rows, Source, as_source
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
@@ -120,6 +121,8 @@ class Fit:
         Rows of positive weight.
     total_weight : float
         The sum of their weights.
+    log_prior : float
+        The logarithm of the prior's density at the mixture, but for a constant; zero without one.
     """
 
     mixture: Mixture
@@ -129,6 +132,7 @@ class Fit:
     starts: tuple[Run, ...]
     n_rows: int
     total_weight: float
+    log_prior: float = 0.0
 
     @property
     def converged(self) -> bool:
@@ -208,6 +212,7 @@ def fit(
     stop: str = "mean",
     max_iter: int = 1000,
     ridge: float = 0.0,
+    prior: Prior | str | None = None,
     sample_weight: ArrayLike | None = None,
     accelerate: str = "none",
     keep: int | str | Iterable[int] = (),
@@ -249,6 +254,10 @@ def fit(
     ridge : float
         Added to each variance in each M-step, in squared units of the data. With the default, 0,
         the fit maximises the likelihood itself.
+    prior : Prior, "default" or None
+        With a :class:`gmm.prior.Prior` the fit maximises the sum of the log-likelihood and the
+        prior's log-density, which is bounded: no component can collapse. "default" is
+        :func:`gmm.prior.default_prior`.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
     accelerate : str
@@ -287,7 +296,7 @@ def fit(
         If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
         If every run ends with a singular covariance (:prf:ref:`thm-unbounded`), or must, because a
-        feature is constant.
+        feature is constant. Not with a prior.
 
     Notes
     -----
@@ -315,7 +324,8 @@ def fit(
             "n_starts: expected 1, as the start that is given leaves nothing to chance"
         )
     rng = as_generator(random_state)
-    if not width:
+    belief = as_prior(prior, rows, k)
+    if not width and belief is None:
         rows.refuse_degenerate()
     bar = _Bar(progress, n_starts, rows.n_rows)
     problem = _Problem(
@@ -323,12 +333,13 @@ def fit(
         k,
         name,
         width,
+        belief,
         rule,
         as_count(max_iter, "max_iter", minimum=0),
         _kept_iterations(keep),
         as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
-        _steps(rows, k, name, width),
+        _steps(rows, k, name, width, belief),
         bar,
     )
     with bar:
@@ -347,6 +358,7 @@ def fit(
         tuple(runs),
         rows.n_rows,
         rows.total_weight,
+        0.0 if belief is None else belief.log_density(best.mixture),
     )
 
 
@@ -366,7 +378,7 @@ def _runs(
                 problem.family,
                 start,
                 int(seed),
-                ridge=problem.ridge,
+                ridge=problem.start_ridge,
             )
             outcome = _run(problem, begin)
         except SingularCovarianceError as error:
@@ -379,7 +391,7 @@ def _runs(
             runs.append(Run(-inf, 0, "interrupted"))
             break
         runs.append(outcome.run)
-        if best is None or outcome.run.log_likelihood > best.run.log_likelihood:
+        if best is None or outcome.objective > best.objective:
             best = outcome
         if outcome.run.reason in ("interrupted", "callback"):
             break
@@ -445,12 +457,16 @@ class MixtureSteps:
         The E-step of all rows: statistics from a mixture.
     family : str
     ridge : float
+    prior : Prior, optional
     """
 
-    def __init__(self, rows: Source, sweep: Any, family: str, ridge: float) -> None:
+    def __init__(
+        self, rows: Source, sweep: Any, family: str, ridge: float, prior: Prior | None = None
+    ) -> None:
         self.sweep = sweep
         self.family = family
         self.ridge = ridge
+        self.prior = prior
         self.narrowest = NARROWEST**2 * rows.variances
         self.made: Mixture | None = None
 
@@ -464,16 +480,23 @@ class MixtureSteps:
         return parameters
 
     def expect(self, parameters: Mixture) -> tuple[Statistics, float]:
-        """The E-step of all rows, and the log-likelihood."""
+        """The E-step of all rows, and the objective: the log-likelihood and the log-prior."""
         statistics = self.sweep(parameters)
-        return statistics, statistics.log_likelihood
+        objective = statistics.log_likelihood
+        if self.prior is not None:
+            objective += self.prior.log_density(parameters)
+        return statistics, objective
+
+    def log_likelihood(self, statistics: Statistics, objective: float) -> float:
+        """The log-likelihood alone."""
+        return statistics.log_likelihood
 
     def maximise(self, statistics: Statistics) -> Mixture:
         """The M-step; a component that has become nothing beside the data is refused.
 
         An inner iteration begins where that of the last M-step has ended.
         """
-        mixture = m_step(statistics, self.family, self.ridge, previous=self.made)
+        mixture = m_step(statistics, self.family, self.ridge, prior=self.prior, previous=self.made)
         self.made = mixture
         collapsed = mixture.variances < self.narrowest
         if collapsed.any():
@@ -523,15 +546,15 @@ class MixtureSteps:
         return None if (mixture.variances < self.narrowest).any() else mixture
 
 
-def _steps(rows: Source, n_components: int, family: str, ridge: float) -> Any:
+def _steps(rows: Source, n_components: int, family: str, ridge: float, prior: Prior | None) -> Any:
     """The form of the two steps that costs least for rows of this kind, number and width."""
     kind = FAMILIES[family]
     if not isinstance(rows, Rows):
-        return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge)
+        return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge, prior)
     sweep = Sweep(rows, n_components, kind)
-    if SmallSteps.suit(rows, family):
+    if prior is None and SmallSteps.suit(rows, family):
         return SmallSteps(rows, sweep, family, ridge)
-    return MixtureSteps(rows, sweep, family, ridge)
+    return MixtureSteps(rows, sweep, family, ridge, prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -540,6 +563,7 @@ class _Problem:
     n_components: int
     family: str
     ridge: float
+    prior: Prior | None
     rule: _StoppingRule
     max_iter: int
     kept: _Kept
@@ -548,12 +572,19 @@ class _Problem:
     steps: Any
     bar: _Bar
 
+    @property
+    def start_ridge(self) -> float:
+        """The ridge of a start: with a prior, a trifle lets it begin with degenerate clusters."""
+        if self.prior is None:
+            return self.ridge
+        return self.ridge + 1e-6 * float(np.diagonal(self.prior.scale).mean())
+
     def way_up(self) -> Ascent:
         """A new way up, for one run."""
         rows = self.rows
         size = statistics_size(FAMILIES[self.family], rows.n_features)
         work = float(rows.n_rows) * self.n_components * size
-        exact = self.family in NATURAL and not self.ridge
+        exact = self.family in NATURAL and not self.ridge and self.prior is None
         return ascent(self.accelerate, rows.total_weight, work, exact=exact)
 
 
@@ -562,6 +593,7 @@ class _Outcome:
     mixture: Mixture
     trace: Trace
     run: Run
+    objective: float
 
 
 def _run(problem: _Problem, start: Mixture) -> _Outcome:
@@ -569,6 +601,7 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     steps = problem.steps
     began = time.perf_counter()
     log_likelihoods: list[float] = []
+    objectives: list[float] = []
     seconds: list[float] = []
     passes = [1]
     mixtures: dict[int, Mixture] = {}
@@ -587,14 +620,18 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
             mixtures[iteration] = mixture
         if problem.callback is None:
             return False
-        value = steps.statistics(state.statistics, state.log_likelihood)
-        return problem.callback(Progress(iteration, mixture, state.log_likelihood, value)) is True
+        value = steps.statistics(state.statistics, log_likelihoods[-1])
+        return problem.callback(Progress(iteration, mixture, log_likelihoods[-1], value)) is True
+
+    def note(tried: int) -> None:
+        objectives.append(state.objective)
+        log_likelihoods.append(steps.log_likelihood(state.statistics, state.objective))
+        seconds.append(time.perf_counter() - began)
+        problem.bar.advance(tried, log_likelihoods[-1])
 
     try:
         state = State(state.parameters, *steps.expect(state.parameters))
-        log_likelihoods.append(state.log_likelihood)
-        seconds.append(time.perf_counter() - began)
-        problem.bar.advance(1, state.log_likelihood)
+        note(1)
         stopped = watched and stops()
         gain = inf
         small = False
@@ -604,14 +641,12 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
                 reason = "callback"
                 break
             state, tried, is_em_step = _advanced(plain if small else way, steps, state, gain)
-            gain = state.log_likelihood - log_likelihoods[-1]
+            gain = state.objective - objectives[-1]
             passes.append(passes[-1] + tried)
-            log_likelihoods.append(state.log_likelihood)
-            seconds.append(time.perf_counter() - began)
-            problem.bar.advance(tried, state.log_likelihood)
+            note(tried)
             stopped = watched and stops()
             em_steps = em_steps + 1 if is_em_step else 0
-            small = rule.is_met(log_likelihoods, em_steps)
+            small = rule.is_met(objectives, em_steps)
             if small and em_steps >= rule.em_steps:
                 reason = "converged"
                 break
@@ -631,7 +666,8 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
         read_only(np.array(passes[: n_iter + 1])),
         mixtures,
     )
-    return _Outcome(mixture, trace, Run(log_likelihoods[-1], n_iter, reason, passes[n_iter]))
+    run = Run(log_likelihoods[-1], n_iter, reason, passes[n_iter])
+    return _Outcome(mixture, trace, run, objectives[-1])
 
 
 def _advanced(way: Ascent, steps: Any, state: State, gain: float) -> tuple[State, int, bool]:

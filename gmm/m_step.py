@@ -11,6 +11,7 @@ import numpy as np
 from gmm.checks import FloatArray, SingularCovarianceError, as_non_negative
 from gmm.families import FAMILIES, Groups, Scatter, parse_family, update
 from gmm.mixture import Mixture
+from gmm.prior import Prior
 from gmm.statistics import Statistics
 
 __all__ = ["m_step", "updated_weights"]
@@ -29,9 +30,12 @@ def m_step(
     family: str = "VVV",
     ridge: float = 0.0,
     *,
+    prior: Prior | None = None,
     previous: Mixture | None = None,
 ) -> Mixture:
     """The mixture of greatest expected log-likelihood, given the statistics of an E-step.
+
+    With a prior, that of the greatest sum of this and the prior's log-density.
 
     Parameters
     ----------
@@ -43,6 +47,7 @@ def m_step(
         In squared units of the data. Added to the variances of each component's share of the rows,
         in all directions, before the covariances of the family are found: every component is seen
         with this much noise.
+    prior : Prior, optional
     previous : Mixture, optional
         Of the same family: where the inner iteration of VEI, VEE, VEV, EVE and VVE begins. The
         result depends on it by no more than that iteration's tolerance.
@@ -75,6 +80,11 @@ def m_step(
             f"statistics: expected the kind {kind!r} for the family {name}, got {statistics.kind!r}"
         )
     ridge = as_non_negative(ridge, "ridge")
+    counts = statistics.counts
+    weights = updated_weights(statistics)
+    if prior is not None:
+        weights = prior.weights(counts)
+        statistics = prior.completed(statistics)
     responsible = statistics.counts > EMPTY * statistics.total_weight
     if not responsible.all():
         empty = int(np.argmin(responsible))
@@ -83,11 +93,13 @@ def m_step(
             "take fewer components or another start"
         )
     scatter = scatter_of(statistics, ridge)
+    if prior is not None:
+        scatter = prior.raised(scatter, counts, kind)
     state = None if previous is None else inner_state(previous)
     stored, _ = update(name, scatter, state)
     if kind == "tied":
         stored = stored[0]
-    return Mixture.from_stored(updated_weights(statistics), statistics.means(), stored, name)
+    return Mixture.from_stored(weights, statistics.means(), stored, name)
 
 
 def updated_weights(statistics: Statistics) -> FloatArray:

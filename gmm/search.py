@@ -14,7 +14,7 @@ Of large data random parts are searched, and the best fits of each go on with al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from gmm.batch import Batch, Candidate, Outcome
 from gmm.checks import FloatArray
 from gmm.families import is_nested, n_parameters
 from gmm.initial import kmeans
+from gmm.prior import Prior
 from gmm.rows import Rows, Source
 
 __all__ = ["Cell", "is_plausible", "search", "search_parts"]
@@ -47,6 +48,8 @@ SPIKE = 1e4
 
 #: A cell of the table: a family and a number of components.
 Cell = tuple[str, int]
+#: The prior of fits with a given number of components.
+PriorFor = Callable[[int], Prior]
 
 
 def search(
@@ -55,6 +58,7 @@ def search(
     rng: np.random.Generator,
     *,
     ridge: float = 0.0,
+    prior: PriorFor | None = None,
     tol: float = FINE,
 ) -> dict[Cell, Outcome]:
     """The best plausible fit of each cell; cells without one are left out.
@@ -66,17 +70,19 @@ def search(
     rng : Generator
         Chooses the parts of large data.
     ridge : float
+    prior : callable, optional
+        The prior of fits with a given number of components.
     tol : float
         The tolerance of the last stage, in nats for a unit of weight.
     """
-    table = _Table(rows, ridge)
+    table = _Table(rows, ridge, prior)
     if rows.n_rows <= 2 * PART_ROWS:
         table.fill(cells, rng)
     else:
         table.try_briefly(
             [
                 (cell, table.batch.moments(table.batch.shares(outcome.mixture)))
-                for part in search_parts(rows, cells, rng, ridge=ridge)
+                for part in search_parts(rows, cells, rng, ridge=ridge, prior=prior)
                 for cell, outcome in part.items()
             ]
         )
@@ -85,12 +91,17 @@ def search(
 
 
 def search_parts(
-    rows: Source, cells: list[Cell], rng: np.random.Generator, *, ridge: float = 0.0
+    rows: Source,
+    cells: list[Cell],
+    rng: np.random.Generator,
+    *,
+    ridge: float = 0.0,
+    prior: PriorFor | None = None,
 ) -> list[dict[Cell, Outcome]]:
     """The best plausible fits of each cell to random parts of the rows."""
     parts = []
     for _ in range(PARTS):
-        table = _Table(rows.sample(PART_ROWS, rng), ridge)
+        table = _Table(rows.sample(PART_ROWS, rng), ridge, prior)
         table.fill(cells, rng)
         parts.append(table.best)
     return parts
@@ -111,9 +122,10 @@ def is_plausible(cell: Cell, outcome: Outcome, n_features: int) -> bool:
 class _Table:
     """The best outcomes so far, on some rows."""
 
-    def __init__(self, rows: Rows, ridge: float) -> None:
+    def __init__(self, rows: Rows, ridge: float, prior: PriorFor | None = None) -> None:
         self.rows = rows
-        self.batch = Batch(rows, ridge)
+        self.prior = prior
+        self.batch = Batch(rows, ridge, prior)
         deviations = np.sqrt(rows.variances)
         self.scaled = (rows.X - rows.mean) / np.where(deviations > 0, deviations, 1.0)
         self.best: dict[Cell, Outcome] = {}
@@ -131,11 +143,19 @@ class _Table:
     ) -> None:
         """Fit candidates almost to convergence, and keep those that are better than before."""
         for cell, outcome in self._outcomes(candidates, tol, max_iter):
-            before = self.best[cell].log_likelihood if cell in self.best else -np.inf
-            if outcome.log_likelihood > before:
+            before = self.objective(self.best[cell]) if cell in self.best else -np.inf
+            reached = self.objective(outcome)
+            if reached > before:
                 self.best[cell] = outcome
-                if outcome.log_likelihood > before + NEWS:
+                if reached > before + NEWS:
                     self.fresh.add(cell)
+
+    def objective(self, outcome: Outcome) -> float:
+        """What fits of one cell are compared by: the log-likelihood and the log-prior."""
+        if self.prior is None:
+            return outcome.log_likelihood
+        mixture = outcome.mixture
+        return outcome.log_likelihood + self.prior(mixture.n_components).log_density(mixture)
 
     def try_briefly(self, candidates: list[tuple[Cell, FloatArray]]) -> None:
         """Short runs of all candidates, of which fewer and fewer go on; the best to convergence."""
@@ -146,20 +166,21 @@ class _Table:
             candidates = [
                 (cell, outcome.moments)
                 for cell, outcomes in by_cell.items()
-                for outcome in sorted(outcomes, key=lambda o: -o.log_likelihood)[:survivors]
+                for outcome in sorted(outcomes, key=self.objective, reverse=True)[:survivors]
             ]
         self.run(candidates, COARSE)
 
     def _outcomes(
         self, candidates: list[tuple[Cell, FloatArray]], tol: float, max_iter: int
     ) -> Iterable[tuple[Cell, Outcome]]:
-        """The plausible outcomes."""
+        """The plausible outcomes; with a prior, all that are not singular."""
         if not candidates:
             return
         batch = [Candidate(cell[0], moments) for cell, moments in candidates]
         outcomes = self.batch.run(batch, tol, max_iter)
         for (cell, _), outcome in zip(candidates, outcomes, strict=True):
-            if is_plausible(cell, outcome, self.rows.n_features):
+            bounded = self.prior is not None and outcome.parameters is not None
+            if bounded or is_plausible(cell, outcome, self.rows.n_features):
                 yield cell, outcome
 
     # ------------------------------------------------------------------ starts

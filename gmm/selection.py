@@ -29,6 +29,7 @@ from gmm.criteria import aic, bic, icl
 from gmm.em import Fit, Run, Trace, fit
 from gmm.families import FAMILIES, n_parameters, parse_family
 from gmm.mixture import Mixture
+from gmm.prior import Prior, as_prior
 from gmm.rows import Rows, Source, as_source
 from gmm.search import COARSE, Cell, search, search_parts
 
@@ -52,6 +53,7 @@ def select(
     *,
     sample_weight: ArrayLike | None = None,
     ridge: float = 0.0,
+    prior: Prior | str | None = None,
     tol: float = 1e-8,
     n_folds: int = 5,
     random_state: RandomState = None,
@@ -72,7 +74,8 @@ def select(
     sample_weight : array (n,), optional
         As for :func:`gmm.fit`.
     ridge : float
-        As for :func:`gmm.fit`.
+    prior : Prior, "default" or None
+        As for :func:`gmm.fit`. The criteria take the log-likelihood without the prior.
     tol : float
         The tolerance of the fits that are returned, in nats for a unit of weight. The table itself
         is made with one of 1e-6.
@@ -109,15 +112,17 @@ def select(
     width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
     folds = as_count(n_folds, "n_folds", minimum=2)
     rng = as_generator(random_state)
-    if not width:
+    beliefs = _priors(prior, rows, counts)
+    if not width and beliefs is None:
         rows.refuse_degenerate()
+    believed = None if beliefs is None else beliefs.__getitem__
     cells = [(family, k) for k in counts if k <= rows.n_rows for family in names]
-    selection = Selection(rows, names, counts, criterion, width, precision)
+    selection = Selection(rows, names, counts, criterion, width, precision, beliefs)
     if _fits_in_a_batch(rows):
         assert isinstance(rows, Rows)
-        selection._outcomes.update(search(rows, cells, rng, ridge=width))
+        selection._outcomes.update(search(rows, cells, rng, ridge=width, prior=believed))
     else:
-        selection._fit_parts(search_parts(rows, cells, rng, ridge=width))
+        selection._fit_parts(search_parts(rows, cells, rng, ridge=width, prior=believed))
     if not selection._found():
         raise SingularCovarianceError(
             "X: no family with any of these numbers of components has a fit whose covariances are "
@@ -142,6 +147,8 @@ class Selection:
         Its rows.
     criterion : str
     ridge, tol : float
+    priors : dict, optional
+        The prior of each number of components.
 
     Attributes
     ----------
@@ -156,6 +163,7 @@ class Selection:
     criterion: str
     ridge: float
     tol: float
+    priors: dict[int, Prior] | None = None
 
     def __post_init__(self) -> None:
         self._outcomes: dict[Cell, Outcome] = {}
@@ -226,6 +234,8 @@ class Selection:
             return f"{cell[1]} components, but only {self.rows.n_rows} rows"
         if cell not in self._found():
             return "every start ended with a component that had collapsed onto a few rows"
+        if self.priors is not None:
+            return ""
         fewest, narrowness = self._smallest(cell)
         needed = self.rows.n_features + 2 if "V" in cell[0][1:] else 3 if cell[0][0] == "V" else 1
         if fewest < needed - 0.5:
@@ -300,6 +310,9 @@ class Selection:
         cells = ((family, k) for k in self.n_components for family in self.families)
         return [cell for cell in cells if cell in self._outcomes or cell in self._fits]
 
+    def _prior(self, n_components: int) -> Prior | None:
+        return None if self.priors is None else self.priors[n_components]
+
     def _mixture(self, cell: Cell) -> Mixture:
         return self._fits[cell].mixture if cell in self._fits else self._outcomes[cell].mixture
 
@@ -322,6 +335,7 @@ class Selection:
                 start=outcome.mixture,
                 tol=self.tol,
                 ridge=self.ridge,
+                prior=self._prior(k),
                 accelerate="auto",
             )
         except SingularCovarianceError:  # the search stopped on the way to a singularity
@@ -352,6 +366,7 @@ class Selection:
                         start=start,
                         tol=self.tol,
                         ridge=self.ridge,
+                        prior=self._prior(cell[1]),
                         accelerate="auto",
                     )
                 except SingularCovarianceError:
@@ -365,7 +380,7 @@ class Selection:
                 "criterion: 'cv' needs rows in an array, got rows that arrive in blocks"
             )
         cells = {cell: self._mixture(cell) for cell in self._found()}
-        values = held_out(self.rows, list(cells.values()), n_folds, rng, self.ridge)
+        values = held_out(self.rows, list(cells.values()), n_folds, rng, self.ridge, self.priors)
         self._held_out = dict(zip(cells, values, strict=True))
 
     def _choose(self) -> None:
@@ -415,14 +430,20 @@ def cross_validated(
 
 
 def held_out(
-    rows: Rows, mixtures: list[Mixture], n_folds: int, rng: np.random.Generator, ridge: float
+    rows: Rows,
+    mixtures: list[Mixture],
+    n_folds: int,
+    rng: np.random.Generator,
+    ridge: float,
+    priors: dict[int, Prior] | None = None,
 ) -> list[float]:
     """The held-out log-likelihood of several mixtures, on the same folds."""
+    prior = None if priors is None else priors.__getitem__
     fold = rng.permutation(np.arange(rows.n_rows) % n_folds)
     totals = np.zeros(len(mixtures))
     for i in range(n_folds):
         seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
-        batch = Batch(seen, ridge)
+        batch = Batch(seen, ridge, prior)
         candidates = [Candidate(m.family, batch.moments(batch.shares(m))) for m in mixtures]
         for j, outcome in enumerate(batch.run(candidates, COARSE)):
             if outcome.parameters is None:
@@ -464,6 +485,15 @@ def _families(families: str | Iterable[str], n_features: int) -> tuple[str, ...]
     if not chosen:
         raise ValueError("families: expected at least one, got none")
     return tuple(name for name in every if name in chosen)
+
+
+def _priors(
+    prior: Prior | str | None, rows: Source, counts: tuple[int, ...]
+) -> dict[int, Prior] | None:
+    if prior is None:
+        return None
+    priors = {k: as_prior(prior, rows, k) for k in counts}
+    return {k: one for k, one in priors.items() if one is not None}
 
 
 def _fits_in_a_batch(rows: Source) -> bool:

@@ -79,8 +79,9 @@ def test_only_news_is_passed_on() -> None:
 @pytest.mark.derives("eq-narrowness")
 def test_spikes_are_not_plausible() -> None:
     def outcome(narrowness: float, smallest: float) -> Outcome:
-        parameters = (np.array([smallest, 50.0]), np.zeros((2, 2)), np.tile(np.eye(2), (2, 1, 1)))
-        return Outcome("VVV", -1.0, parameters, np.zeros((2, 6)), narrowness, True, [], [])
+        parameters = (np.array([0.1, 0.9]), np.zeros((2, 2)), np.tile(np.eye(2), (2, 1, 1)))
+        moments = np.zeros((2, 6))
+        return Outcome("VVV", -1.0, parameters, smallest, moments, narrowness, True, [], [])
 
     assert is_plausible(("VVV", 2), outcome(100.0, 3.0), 2)
     assert not is_plausible(("VVV", 2), outcome(1e5, 3.0), 2)

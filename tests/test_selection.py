@@ -171,6 +171,21 @@ def test_cross_validation_is_a_sum_over_folds_of_fits_that_have_not_seen_them() 
         cross_validated(X, mixture, n_folds=1)
 
 
+@pytest.mark.derives("thm-map-bounded")
+def test_with_a_prior_no_cell_is_singular() -> None:
+    X = np.random.default_rng(0).standard_normal((12, 2))
+    plain = gmm.select(X, range(1, 6), random_state=0)
+    with_prior = gmm.select(X, range(1, 6), prior="default", random_state=0)
+    assert np.isnan(plain.table).any()
+    assert not np.isnan(with_prior.table).any()
+    for family, k in (("VVV", 3), ("EVE", 2), ("EEE", 4)):
+        fit = with_prior.fit(family, k)
+        alone = gmm.fit(X, k, family, start=fit.mixture, prior="default")
+        assert alone.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-3)
+        assert fit.log_prior != 0
+        assert with_prior.bic(family, k) == fit.bic
+
+
 # ---------------------------------------------------------------- data of all kinds
 
 
