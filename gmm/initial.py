@@ -32,7 +32,7 @@ from gmm.mixture import Mixture
 from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
-from gmm.sweep import LONGEST, SHARED, SHORTEST
+from gmm.sweep import LONGEST, ROW_MEMORY, SHORTEST
 
 __all__ = ["STARTS", "hard_step", "kmeans", "kmeans_plus_plus", "starting_mixture"]
 
@@ -46,10 +46,14 @@ FAINT = 1e-6
 #: The error of a distance by expanded squares, in roots of a rounding unit times the radius.
 ROUNDING = 16.0
 
+#: Multiplications for a row from which it pays to know which rows to look at.
+MANY_PRODUCTS = 200
+#: Multiplications in a pass from which threads pay.
+SHARED = 5_000_000
 #: Numbers in a block and its exponents together, so that they stay in cache.
 ROOM = 2**18
 #: Half the square of a distance beyond all others; a power of two.
-FAR = 2.0**1000
+FAR = 2.0**500
 
 
 Result = TypeVar("Result")
@@ -247,27 +251,55 @@ class _Cloud:
         n, self.size = rows.n_rows, rows.n_features + 2
         length = min(n, LONGEST, max(SHORTEST, ROOM // (n_clusters + self.size)))
         self.parts = [slice(i, min(i + length, n)) for i in range(0, n, length)]
-        self.shared = n * n_clusters >= SHARED
+        self.products = n_clusters * self.size
         self.rooms: dict[int, _Room] = {}
+        self.kept: list[FloatArray] = []
+        if n * self.size * 8 <= ROW_MEMORY:
+            self.kept = [
+                self.block(rows.X[p], np.empty((self.size, p.stop - p.start))) for p in self.parts
+            ]
 
     def points(self, which: slice | IntArray) -> FloatArray:
         """Some of the rows, about the centre."""
         return np.asarray(self.rows.X[which], dtype=np.float64) - self.centre
 
+    def radius_with(self, points: FloatArray) -> float:
+        """No row and none of some points is farther from the centre than this, squared."""
+        return max(self.squared_radius, float((points**2).sum(axis=1).max()))
+
+    def tells_apart(self, points: FloatArray) -> bool:
+        """Whether expanded squares place the borders between all these points well."""
+        i, j = np.triu_indices(len(points), 1)
+        squares = ((points[i] - points[j]) ** 2).sum(axis=1)
+        return EPS * self.radius_with(points) < FAINT * float(squares.min(initial=np.inf))
+
     def weights(self, part: slice) -> FloatArray | None:
         """Weights of a block's rows."""
         return None if self.rows.weights is None else self.rows.weights[part]
 
-    def run(self, work: Callable[[slice, _Room], Result], n_points: int) -> list[Result]:
-        """The results of ``work(part, room)`` for all blocks, in their order."""
+    def block(self, X: NDArray[Any], out: FloatArray) -> FloatArray:
+        """T of rows, shape ``(d + 2, b)``."""
+        out[0] = 1.0
+        np.subtract(X.T, self.centre[:, None], out=out[1:-1])
+        np.einsum("ij,ij->j", out[1:-1], out[1:-1], out=out[-1])
+        return out
+
+    def run(
+        self, work: Callable[[slice, FloatArray, _Room], Result], n_points: int
+    ) -> list[Result]:
+        """The results of ``work(part, block, room)`` for all blocks, in their order."""
 
         def task(worker: int, i: int) -> Result:
             room = self.rooms.get(worker)
             if room is None or len(room.exponents) < n_points:
                 room = self.rooms[worker] = _Room(self, n_points)
-            return work(self.parts[i], room)
+            part = self.parts[i]
+            if self.kept:
+                return work(part, self.kept[i], room)
+            X = self.rows.X[part]
+            return work(part, self.block(X, room.features[:, : len(X)]), room)
 
-        if not self.shared:
+        if self.rows.n_rows * self.products < SHARED:
             return [task(0, i) for i in range(len(self.parts))]
         with threads.one_blas_thread():
             return threads.run(len(self.parts), task)
@@ -278,19 +310,10 @@ class _Room:
 
     def __init__(self, cloud: _Cloud, n_points: int) -> None:
         length = cloud.parts[0].stop
-        self.centre = cloud.centre[:, None]
         self.features = np.empty((cloud.size, length))
         self.exponents = np.empty((n_points, length))
         self.nearest = np.empty((n_points, length), dtype=np.bool_)
         self.marks = np.empty((n_points, length))
-
-    def block(self, X: NDArray[Any]) -> FloatArray:
-        """T of rows, shape ``(d + 2, b)``."""
-        out = self.features[:, : len(X)]
-        out[0] = 1.0
-        np.subtract(X.T, self.centre, out=out[1:-1])
-        np.einsum("ij,ij->j", out[1:-1], out[1:-1], out=out[-1])
-        return out
 
     def exponents_of(self, block: FloatArray, points: FloatArray, expanded: bool) -> FloatArray:
         """−‖x − c‖²/2 of a block and points, shape ``(K, b)``: expanded, or by residuals."""
@@ -318,17 +341,67 @@ class _Room:
 
 def _lloyd(cloud: _Cloud, centres: FloatArray, max_iter: int = 100) -> tuple[IntArray, FloatArray]:
     """Labels and centres, the latter about the cloud's."""
-    clusters = _Clusters(cloud, len(centres))
+    clusters = (_SureRows if cloud.products > MANY_PRODUCTS else _Clusters)(cloud, len(centres))
     for _ in range(max_iter):
         clusters.assign(centres)
         before, centres = centres, clusters.means(centres)
         if not clusters.move(centres - before):
             break
-    return clusters.labels, centres
+    return clusters.labels(before), centres
 
 
 class _Clusters:
-    """Which rows belong to which centre, and how sure that is.
+    """The sums over clusters, from a look at every row in every pass."""
+
+    def __init__(self, cloud: _Cloud, n_clusters: int) -> None:
+        self.cloud = cloud
+        self.numbers = np.arange(n_clusters) / FAR
+        self.sums = np.zeros((n_clusters, cloud.size))
+
+    def assign(self, centres: FloatArray) -> None:
+        """Give every row to its nearest centre, and add up the rows of each."""
+        expanded = self.cloud.tells_apart(centres)
+
+        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
+            exponents = room.exponents_of(block, centres, expanded)
+            marks = room.marks_of(exponents, exponents.max(axis=0))
+            weights = self.cloud.weights(part)
+            if weights is not None:
+                marks *= weights
+            sums: FloatArray = marks @ block.T
+            return sums
+
+        self.sums = sum(self.cloud.run(of_block, len(centres)), np.zeros_like(self.sums)) / FAR
+
+    def labels(self, centres: FloatArray) -> IntArray:
+        """The nearest centre of each row; of equally near ones, the first."""
+        expanded = self.cloud.tells_apart(centres)
+
+        def of_block(_: slice, block: FloatArray, room: _Room) -> FloatArray:
+            exponents = room.exponents_of(block, centres, expanded)
+            numbers: FloatArray = self.numbers @ room.marks_of(exponents, exponents.max(axis=0))
+            return numbers
+
+        return np.concatenate(self.cloud.run(of_block, len(centres))).astype(np.int64)
+
+    def means(self, centres: FloatArray) -> FloatArray:
+        """The means of the clusters; of empty ones, the rows that are farthest from a centre."""
+        counts = self.sums[:, 0]
+        empty = counts == 0
+        means = self.sums[:, 1:-1] / np.where(empty, 1.0, counts)[:, None]
+        if empty.any():
+            residuals = self.cloud.points(slice(None)) - centres[self.labels(centres)]
+            order = np.argsort(-(residuals**2).sum(axis=1), kind="stable")
+            means[empty] = self.cloud.points(order[: np.count_nonzero(empty)])
+        return means
+
+    def move(self, steps: FloatArray) -> bool:
+        """Let the centres move by steps ``(K, d)``; whether any does."""
+        return bool(steps.any())
+
+
+class _SureRows(_Clusters):
+    """The sums over clusters, from a look at those rows alone that may have changed theirs.
 
     A row is nearer to its own centre than to any other by ``lead`` at least. When centres move,
     the lead shrinks by no more than its own centre moves, and the one that moves farthest: only
@@ -336,36 +409,31 @@ class _Clusters:
     """
 
     def __init__(self, cloud: _Cloud, n_clusters: int) -> None:
-        n = cloud.rows.n_rows
-        self.cloud = cloud
-        self.numbers = np.arange(n_clusters) / FAR
-        self.labels = np.full(n, -1)
-        self.lead = np.full(n, -np.inf)
-        self.sums = np.zeros((n_clusters, cloud.size))
+        super().__init__(cloud, n_clusters)
+        self.known = np.full(cloud.rows.n_rows, -1)
+        self.lead = np.full(cloud.rows.n_rows, -np.inf)
 
     def assign(self, centres: FloatArray) -> None:
         """Give every row to its nearest centre, and let its weight follow."""
-        radius = max(self.cloud.squared_radius, float((centres**2).sum(axis=1).max()))
-        expanded = _tells_apart(centres, radius)
-        margin = ROUNDING * np.sqrt(EPS * radius)
+        expanded = self.cloud.tells_apart(centres)
+        margin = ROUNDING * np.sqrt(EPS * self.cloud.radius_with(centres))
 
-        def of_block(part: slice, room: _Room) -> FloatArray:
-            X, labels, lead = self.cloud.rows.X[part], self.labels[part], self.lead[part]
+        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
+            known, lead = self.known[part], self.lead[part]
             which: slice | IntArray = slice(None)
             unsure = np.flatnonzero(lead < margin)
-            if 2 * len(unsure) < len(X):  # else to look at all takes less time than to choose
-                X, which = X.take(unsure, axis=0), unsure
-            block = room.block(X)
+            if 2 * len(unsure) < len(known):  # else to look at all takes less time than to choose
+                block, which = block.take(unsure, axis=1), unsure
             exponents = room.exponents_of(block, centres, expanded)
             greatest = exponents.max(axis=0)
             marks = room.marks_of(exponents, greatest)
             now = (self.numbers @ marks).astype(np.int64)
             exponents -= marks
             lead[which] = _distances(exponents.max(axis=0)) - _distances(greatest)
-            before = labels[which]
+            before = known[which]
             changed = np.flatnonzero(now != before)
             change = self._shares(now[changed]) - self._shares(before[changed])
-            labels[which] = now
+            known[which] = now
             weights = self.cloud.weights(part)
             if weights is not None:
                 change *= weights[which][changed]
@@ -373,43 +441,21 @@ class _Clusters:
             return sums
 
         self.sums = sum(self.cloud.run(of_block, len(centres)), self.sums)
+        if self.sums[:, 0].min() < FAINT * self.cloud.rows.total_weight:
+            super().assign(centres)  # of what was added and taken away, only errors may be left
 
     def _shares(self, labels: IntArray) -> FloatArray:
         return np.equal.outer(self.numbers * FAR, labels).astype(np.float64)
 
-    def _sums(self, part: slice, room: _Room) -> FloatArray:
-        shares, weights = self._shares(self.labels[part]), self.cloud.weights(part)
-        if weights is not None:
-            shares *= weights
-        sums: FloatArray = shares @ room.block(self.cloud.rows.X[part]).T
-        return sums
-
-    def means(self, centres: FloatArray) -> FloatArray:
-        """The means of the clusters; of empty ones, the rows that are farthest from a centre."""
-        cloud = self.cloud
-        if self.sums[:, 0].min() < FAINT * cloud.rows.total_weight:  # rounding errors are left
-            self.sums = sum(cloud.run(self._sums, len(centres)), np.zeros_like(self.sums))
-        counts = self.sums[:, 0]
-        empty = counts == 0
-        means = self.sums[:, 1:-1] / np.where(empty, 1.0, counts)[:, None]
-        if empty.any():
-            residuals = cloud.points(slice(None)) - centres[self.labels]
-            order = np.argsort(-(residuals**2).sum(axis=1), kind="stable")
-            means[empty] = cloud.points(order[: np.count_nonzero(empty)])
-        return means
+    def labels(self, centres: FloatArray) -> IntArray:
+        """The nearest centre of each row; of equally near ones, the first."""
+        return self.known
 
     def move(self, steps: FloatArray) -> bool:
         """Let the centres move by steps ``(K, d)``; whether any does."""
         lengths = np.sqrt((steps**2).sum(axis=1))
-        self.lead -= (lengths + lengths.max()).take(self.labels)
-        return bool(lengths.any())
-
-
-def _tells_apart(centres: FloatArray, squared_radius: float) -> bool:
-    """Whether expanded squares place the borders between all these centres well."""
-    i, j = np.triu_indices(len(centres), 1)
-    squares = ((centres[i] - centres[j]) ** 2).sum(axis=1)
-    return EPS * squared_radius < FAINT * float(squares.min(initial=np.inf))
+        self.lead -= (lengths + lengths.max()).take(self.known)
+        return super().move(steps)
 
 
 def _distances(exponents: FloatArray) -> FloatArray:
@@ -429,8 +475,7 @@ class _Seeding:
         """What the distances would be with one more seed, for each of some points, ``(L, n)``."""
         trials = np.empty((len(points), len(self.distances)))
 
-        def of_block(part: slice, room: _Room) -> None:
-            block = room.block(self.cloud.rows.X[part])
+        def of_block(part: slice, block: FloatArray, room: _Room) -> None:
             exponents = room.exponents_of(block, points, self.expanded)
             mine = np.negative(exponents, out=trials[:, part])
             np.minimum(mine, self.distances[part], out=mine)
