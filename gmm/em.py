@@ -552,7 +552,7 @@ def _steps(rows: Source, n_components: int, family: str, ridge: float, prior: Pr
     if not isinstance(rows, Rows):
         return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge, prior)
     sweep = Sweep(rows, n_components, kind)
-    if prior is None and SmallSteps.suit(rows, family):
+    if prior is None and SmallSteps.suit(rows, n_components, family):
         return SmallSteps(rows, sweep, family, ridge)
     return MixtureSteps(rows, sweep, family, ridge, prior)
 

@@ -51,9 +51,9 @@ class SmallSteps:
 
     #: The families whose updates are averages.
     FAMILIES = ("EII", "VII", "EEI", "VVI", "EEE", "VVV", "E", "V")
-    #: The most features and rows for which this is worth while.
+    #: The most features, and the most multiplications of a pass, for which this is worth while.
     MOST_FEATURES = 3
-    MOST_ROWS = 8192
+    MOST_WORK = 1_000_000
 
     def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
         d = self.d = rows.n_features
@@ -78,14 +78,20 @@ class SmallSteps:
         self.ones = np.ones(rows.n_rows) if rows.weights is None else rows.weights
         self.lowest = np.full(rows.n_rows, LOWEST)
         self.loaded: tuple[list[Component], Mixture] | None = None
+        k = len(sweep.centres)
+        self.theta = np.empty((k, size))  # room for the parameters, and then for the statistics
+        self.joint = np.empty((k, rows.n_rows))
+        self.summing = np.ones(k)
         self.totals = np.empty(rows.n_rows)
         self.logs = np.empty(rows.n_rows)
 
     @classmethod
-    def suit(cls, rows: Rows, family: str) -> bool:
+    def suit(cls, rows: Rows, n_components: int, family: str) -> bool:
         """Whether these rows are few enough, and the family's update is an average."""
-        few = rows.n_features <= cls.MOST_FEATURES and rows.n_rows <= cls.MOST_ROWS
-        return few and family in cls.FAMILIES
+        d = rows.n_features
+        if d > cls.MOST_FEATURES or family not in cls.FAMILIES:
+            return False
+        return rows.n_rows * n_components * statistics_size("full", d) <= cls.MOST_WORK
 
     def load(self, mixture: Mixture) -> list[Component]:
         """A mixture's parameters as plain numbers, about the centre of the data."""
@@ -113,12 +119,13 @@ class SmallSteps:
         theta = self._natural(components)
         if theta is None:
             return self._by_sweep(components)
-        joint = np.array(theta).dot(self.features)  # (K, n)
+        joint, totals, logs = self.joint, self.totals, self.logs
+        self.theta[...] = theta
+        self.theta.dot(self.features, joint)  # (K, n)
         np.maximum(joint, self.lowest, out=joint)
-        np.exp2(joint, out=joint)
-        totals, logs = self.totals, self.logs
-        np.add.reduce(joint, axis=0, out=totals)
-        if not np.minimum.reduce(totals) > 1e-250:
+        np.exp2(joint, joint)
+        self.summing.dot(joint, totals)
+        if not totals[totals.argmin()] > 1e-250:
             return self._by_sweep(components)
         np.log(totals, logs)
         log_likelihood = float(logs.dot(self.ones))
@@ -126,7 +133,8 @@ class SmallSteps:
             return self._by_sweep(components)
         np.divide(self.ones, totals, totals)
         np.multiply(joint, totals, joint)
-        moments: list[Moments] = joint.dot(self.transposed).tolist()
+        joint.dot(self.transposed, self.theta)
+        moments: list[Moments] = self.theta.tolist()
         return moments, log_likelihood
 
     def log_likelihood(self, statistics: object, objective: float) -> float:

@@ -597,7 +597,7 @@ def test_lbfgs_takes_an_eighth_of_the_passes_where_em_is_slow(family: str, weigh
 def test_lbfgs_leaves_a_plateau(steps: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two components almost at the same place: EM rises by a hair for hundreds of passes."""
     if steps == "arrays":
-        monkeypatch.setattr(SmallSteps, "MOST_ROWS", 0)
+        monkeypatch.setattr(SmallSteps, "MOST_WORK", 0)
     X = np.random.default_rng(0).standard_normal((300, 1))
     X[:120] += 3.0
     start = gmm.Mixture([0.5, 0.5], X.mean(axis=0) + np.array([[-0.1], [0.1]]), [[X.var()]], "EEE")
