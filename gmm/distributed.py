@@ -1,14 +1,15 @@
 """The same pass on a Dask array or cluster: one task for each chunk, statistics summed in a tree.
 
-The chunks stay where they are; what travels is the mixture, once to each worker, and statistics,
-whose size does not depend on the number of rows. The tree is the same whichever worker computes
-its parts, so that a result depends neither on their number nor on their order; a lost worker's
-chunks are made again by Dask from their recipe.
+The chunks stay where they are, and tasks are bound to the workers that hold them; what travels is
+the mixture, once to each worker, and statistics, whose size does not depend on the number of rows.
+The tree is the same whichever worker computes its parts, so that a result depends neither on their
+number nor on their order. A lost worker's chunks are made again by Dask from their recipe, and the
+pass that was under way is begun again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import Any, TypeVar
@@ -25,6 +26,11 @@ from gmm.sweep import ChunkSweep, Frame, Sweep
 __all__ = ["DaskRows", "DaskSweep"]
 
 Value = TypeVar("Value")
+#: For each chunk the addresses of the workers that hold it; None where there is no cluster.
+Holders = list[list[str] | None]
+
+#: Seconds between two looks at whether all workers are still there.
+PATIENCE = 1.0
 
 
 class DaskRows(Source):
@@ -48,57 +54,114 @@ class DaskRows(Source):
         dask = _dask()
         if X.ndim != 2:
             raise ValueError(f"X: expected a 2-D array (rows, features), got shape {X.shape}")
-        X = X.rechunk({1: -1})
-        if _has_client():
-            X = X.persist()
-        self.X = X
+        self.dask = dask
+        self.client = _client()
+        X = self._kept(X.rechunk({1: -1}))
         sizes = np.array(X.chunks[0], dtype=np.float64)
         if np.isnan(sizes).any():
             raise ValueError(
                 "X: expected chunks of known sizes; call X.compute_chunk_sizes() before"
             )
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.chunks = X.to_delayed().ravel().tolist()
-        self.chunk_weights: list[Any] = [None] * len(self.chunks)
+        chunks = X.to_delayed().ravel().tolist()
+        chunk_weights: list[Any] = [None] * len(chunks)
         if sample_weight is not None:
             weights = import_module("dask.array").asarray(sample_weight)
             if weights.shape != (X.shape[0],):
                 raise ValueError(
                     f"sample_weight: expected shape {(X.shape[0],)}, got shape {weights.shape}"
                 )
-            self.chunk_weights = weights.rechunk((X.chunks[0],)).to_delayed().ravel().tolist()
-        self.dask = dask
+            weights = self._kept(weights.rechunk((X.chunks[0],)))
+            chunk_weights = weights.to_delayed().ravel().tolist()
+        starts = self.starts[:-1].tolist()
+        #: What was given: chunks, their weights, and the numbers of their first rows.
+        self.given = list(zip(chunks, chunk_weights, starts, strict=True))
+        #: The same as :class:`Rows`, without those of weight zero.
+        self.chunks = self._kept([dask.delayed(_rows)(c, w) for c, w, _ in self.given])
+
+    def _kept(self, collection: Any) -> Any:
+        """With a cluster, what is computed once and stays on the workers."""
+        return collection if self.client is None else self.client.persist(collection)
 
     def __iter__(self) -> Iterator[Block]:
-        for chunk, weights in zip(self.chunks, self.chunk_weights, strict=True):
-            rows = self.dask.delayed(_rows)(chunk, weights).compute()
+        for chunk in self.chunks:
+            rows = chunk.compute()
             if rows.n_rows:
                 yield np.asarray(rows.X, dtype=np.float64), rows.weights
 
-    def tree_sum(self, task: Callable[..., Value | None], *arguments: Any) -> Value | None:
-        """The sum over chunks of ``task(chunk, weights, first row, *arguments)``, in a tree.
+    def tree_sum(
+        self, task: Callable[..., Value | None], inputs: Sequence[tuple[Any, ...]], *shared: Any
+    ) -> Value | None:
+        """The sum over chunks of ``task(*inputs of the chunk, *shared)``, in a tree.
 
         The tree depends on the number of chunks alone (:prf:ref:`thm-tree-sum`). A task returns
         None for a chunk without rows of positive weight.
         """
-        delayed = self.dask.delayed
-        shared = [delayed(argument, traverse=False) for argument in arguments]
-        parts = [
-            delayed(task)(chunk, weights, int(first), *shared)
-            for chunk, weights, first in zip(
-                self.chunks, self.chunk_weights, self.starts, strict=False
-            )
-        ]
-        while len(parts) > 1:
-            pairs = [delayed(_add)(*parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
-            parts = pairs + parts[len(pairs) * 2 :]
-        total: Value | None = parts[0].compute()
+
+        def tree(holders: Holders) -> Any:
+            delayed = self.dask.delayed
+            parts = self._bound(task, inputs, shared, holders)
+            while len(parts) > 1:
+                pairs = [delayed(_add)(*parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
+                parts = pairs + parts[len(pairs) * 2 :]
+            return parts[0]
+
+        total: Value | None = self._result(tree)
         return total
+
+    def _bound(
+        self,
+        task: Callable[..., Any],
+        inputs: Sequence[tuple[Any, ...]],
+        shared: Sequence[Any],
+        holders: Holders,
+    ) -> list[Any]:
+        """The task for each chunk, to be computed by a worker that holds the chunk."""
+        common = [self.dask.delayed(argument, traverse=False) for argument in shared]
+        parts = []
+        for chunk, workers in zip(inputs, holders, strict=True):
+            where = {} if workers is None else {"workers": workers}
+            with self.dask.annotate(**where):
+                parts.append(self.dask.delayed(task)(*chunk, *common))
+        return parts
+
+    def _result(self, build: Callable[[Holders], Any]) -> Any:
+        """The value of what is built for the present holders; built anew if one of them is lost."""
+        if self.client is None:
+            return build([None] * len(self.chunks)).compute()
+        while True:
+            holders = self._holders()
+            future = self.client.compute(build(holders), optimize_graph=False)
+            if self._ends(future, {worker for workers in holders for worker in workers or ()}):
+                return future.result()
+
+    def _holders(self) -> Holders:
+        """The addresses of the workers that hold each chunk."""
+        distributed = import_module("distributed")
+        futures = distributed.futures_of(self.chunks)
+        while True:
+            distributed.wait(futures)
+            found = self.client.who_has(futures)
+            holders: Holders = [list(found.get(chunk.key, ())) for chunk in self.chunks]
+            if all(holders):
+                return holders
+
+    def _ends(self, future: Any, workers: set[str]) -> bool:
+        """Wait for a result; False as soon as one of the workers is found to be lost."""
+        wait = import_module("distributed").wait
+        while True:
+            try:
+                wait(future, timeout=PATIENCE)
+            except TimeoutError:
+                if not workers <= set(self.client.nthreads()):
+                    return False
+            else:
+                return True
 
     @cached_property
     def survey(self) -> Survey:
         """One look at all rows, by the workers; the only one that validates them."""
-        survey = self.tree_sum(_survey)
+        survey = self.tree_sum(_survey, self.given)
         if survey is None:
             raise ValueError("sample_weight: expected a positive value, got zeros only")
         return survey
@@ -113,16 +176,14 @@ class DaskRows(Source):
         wanted = min(size, int(sizes.sum()))
         shares = rng.multivariate_hypergeometric(sizes, wanted, method="marginals")
         seeds = rng.integers(2**63, size=len(sizes))
-        parts = [
-            self.dask.delayed(_sampled)(chunk, weights, int(share), int(seed))
-            for chunk, weights, share, seed in zip(
-                self.chunks, self.chunk_weights, shares, seeds, strict=True
-            )
-            if share
-        ]
-        drawn: tuple[Rows, ...] = self.dask.compute(*parts)
+        inputs = list(zip(self.chunks, shares.tolist(), seeds.tolist(), strict=True))
+
+        def all_parts(holders: Holders) -> Any:
+            return self.dask.delayed(list)(self._bound(_sampled, inputs, (), holders))
+
+        drawn: list[Rows] = self._result(all_parts)
         weights = None
-        if self.chunk_weights[0] is not None:
+        if drawn[0].weights is not None:
             weights = np.concatenate([rows.weights for rows in drawn if rows.weights is not None])
         return Rows(np.concatenate([rows.X for rows in drawn]), weights)
 
@@ -141,7 +202,10 @@ class DaskSweep(ChunkSweep):
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
-        total = self.rows.tree_sum(_swept, mixture, self.n_components, self.kind, self.frame)
+        inputs = [(chunk,) for chunk in self.rows.chunks]
+        total = self.rows.tree_sum(
+            _swept, inputs, mixture, self.n_components, self.kind, self.frame
+        )
         assert total is not None  # or the survey would have failed
         return total
 
@@ -164,24 +228,17 @@ def _survey(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Surve
 
 
 def _swept(
-    chunk: NDArray[Any],
-    weights: ArrayLike | None,
-    first: int,
-    mixture: Mixture,
-    n_components: int,
-    kind: str,
-    frame: Frame,
+    rows: Rows, mixture: Mixture, n_components: int, kind: str, frame: Frame
 ) -> Statistics | None:
     """One chunk's statistics, by one thread: Dask has its own."""
-    rows = _rows(chunk, weights)
     if not rows.n_rows:
         return None
     return Sweep(rows, n_components, kind, frame, n_threads=1)(mixture)
 
 
-def _sampled(chunk: NDArray[Any], weights: ArrayLike | None, size: int, seed: int) -> Rows:
-    rows = _rows(chunk, weights).sample(size, np.random.default_rng(seed))
-    return Rows(np.asarray(rows.X, dtype=np.float64), rows.weights)
+def _sampled(rows: Rows, size: int, seed: int) -> Rows:
+    drawn = rows.sample(size, np.random.default_rng(seed))
+    return Rows(np.asarray(drawn.X, dtype=np.float64), drawn.weights)
 
 
 def _add(left: Any, right: Any) -> Any:
@@ -200,14 +257,13 @@ def _dask() -> Any:
     return dask
 
 
-def _has_client() -> bool:
-    """Whether there is a cluster to compute on."""
+def _client() -> Any:
+    """The client of a cluster to compute on, or None."""
     try:
         from distributed import get_client
     except ImportError:
-        return False
+        return None
     try:
-        get_client()
+        return get_client()
     except ValueError:
-        return False
-    return True
+        return None

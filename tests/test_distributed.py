@@ -109,7 +109,7 @@ def test_the_sum_is_the_same_whoever_adds() -> None:
 def test_chunks_are_added_in_a_tree(n_chunks: int) -> None:
     """No number takes part in more than ⌈log₂ m⌉ additions, and the order is kept."""
     rows = DaskRows(da.zeros((n_chunks, 1), chunks=(1, 1)))
-    total = rows.tree_sum(_leaf)
+    total = rows.tree_sum(_leaf, rows.given)
     assert total is not None
     assert total.leaves == tuple(range(n_chunks))
     assert total.depth == math.ceil(math.log2(n_chunks))
@@ -158,6 +158,33 @@ def test_weights_are_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == 4  # one for each chunk
 
 
+def sent(dask_worker: Any) -> int:
+    """Bytes that a worker has sent to others so far."""
+    return int(dask_worker.transfer_outgoing_bytes_total)
+
+
+def test_no_row_travels_on_a_cluster() -> None:
+    """Workers of unequal speed tempt a scheduler to move chunks; here it must not."""
+    n, chunks, passes = 400_000, 16, 4
+    mixture = random_mixture("VVV", 3, 4, seed=0)
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        array = da.random.default_rng(0).standard_normal((n, 4), chunks=(n // chunks, 4))
+        sweep = DaskRows(array, da.ones(n, chunks=n // 3)).sweep(3, "full")
+        sweep(mixture)
+        before = client.run(sent)
+        for _ in range(passes):
+            statistics = sweep(mixture)
+        after = client.run(sent)
+        travelled = sum(after.values()) - sum(before.values())
+    # sums of at most all the pairs, with as much again for messages; one chunk is 800 kB
+    assert 0 < travelled < passes * chunks * 2 * (len(pickle.dumps(statistics)) + 1000)
+
+
 def test_a_lost_worker_changes_nothing() -> None:
     """A worker is killed between two passes; Dask makes its chunks again."""
     X, mixture = example(4000)
@@ -171,7 +198,7 @@ def test_a_lost_worker_changes_nothing() -> None:
 
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp"
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
         ) as cluster,
         Client(cluster) as client,
     ):
