@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -57,7 +58,171 @@ _NOT_CONVERGED = (
 )
 
 
-class GaussianMixture:
+class MixtureEstimator(ABC):
+    """What the estimators of mixtures share: parameters by name, starts, and the use of a fit."""
+
+    n_components: int
+    covariance_type: str
+    reg_covar: float
+    init_params: str
+    random_state: RandomState
+
+    # ------------------------------------------------------------------ parameters
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: p.default for name, p in parameters.items() if name != "self"}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments; ``deep`` has no effect."""
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor; unknown names are refused."""
+        known = self._defaults()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {self}. "
+                    f"Valid parameters are: {sorted(known)!r}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = self._defaults()
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name]
+            and not (isinstance(value, int | float | str) and value == defaults[name])
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    # ------------------------------------------------------------------ fitting
+
+    @abstractmethod
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Estimate the parameters."""
+
+    def _problem(self) -> tuple[int, str, float]:
+        """The number of components, the family and the ridge, once they are known to be valid."""
+        kind = as_choice(self.covariance_type, "covariance_type", tuple(KINDS))
+        return (
+            as_count(self.n_components, "n_components"),
+            parse_family(kind),
+            as_non_negative(self.reg_covar, "reg_covar"),
+        )
+
+    def _drawn_start(self, rows: Rows, family: str, rng: np.random.Generator) -> Mixture:
+        """The start that ``init_params`` asks for."""
+        name = as_choice(self.init_params, "init_params", tuple(_STARTS))
+        k, seed = self.n_components, int(rng.integers(2**63))
+        if name == "random":
+            return _from_random_responsibilities(rows, k, family, self.reg_covar, seed)
+        return starting_mixture(rows, k, family, _STARTS[name], seed, ridge=self.reg_covar)
+
+    def _take(self, mixture: Mixture, converged: bool, dtype: np.dtype[Any]) -> None:
+        """Set the parameters of a fitted estimator; float32 data give float32 parameters."""
+        kept = dtype if dtype == np.float32 else np.dtype(np.float64)
+        whiteners = mixture.whiteners
+        upper = np.swapaxes(whiteners, -1, -2) if whiteners.ndim >= 2 else whiteners
+        if mixture.kind in ("full", "tied"):
+            factors, precisions = upper, upper @ np.swapaxes(upper, -1, -2)
+        else:
+            factors, precisions = whiteners, whiteners**2
+        self.mixture_ = mixture
+        self.weights_ = mixture.weights.astype(kept)
+        self.means_ = mixture.means.astype(kept)
+        self.covariances_ = mixture.stored.astype(kept)
+        self.precisions_cholesky_ = factors.astype(kept)
+        self.precisions_ = precisions.astype(kept)
+        self.converged_ = converged
+        self.n_features_in_ = mixture.n_features
+
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> IntArray:
+        """Fit, then give the component of each row.
+
+        Parameters
+        ----------
+        X : array (n, d)
+        y : ignored
+        sample_weight : array (n,), optional
+
+        Returns
+        -------
+        array (n,) of int
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    # ------------------------------------------------------------------ using the fit
+
+    def _fitted(self, X: ArrayLike | None = None) -> Mixture:
+        name = type(self).__name__
+        if not hasattr(self, "mixture_"):
+            raise AttributeError(
+                f"This {name} instance is not fitted yet. Call 'fit' with appropriate arguments "
+                "before using this estimator."
+            )
+        if X is not None:
+            self._refuse_other_features(X)
+        return self._evaluated()
+
+    def _evaluated(self) -> Mixture:
+        """What gives densities and responsibilities."""
+        return self.mixture_
+
+    def _refuse_other_features(self, X: ArrayLike) -> None:
+        found = as_matrix(X).shape[1]
+        if found != self.n_features_in_:
+            raise ValueError(
+                f"X has {found} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+
+    def predict(self, X: ArrayLike) -> IntArray:
+        """The most probable component of each row, shape ``(n,)``."""
+        return self._fitted(X).predict(X)
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """The responsibilities of the components for each row, shape ``(n, K)``."""
+        return self._fitted(X).responsibilities(X)
+
+    def score_samples(self, X: ArrayLike) -> FloatArray:
+        """The log-density at each row, shape ``(n,)``."""
+        return self._fitted(X).log_density(X)
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """The mean log-density of the rows."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, IntArray]:
+        """Draw rows, ordered by component.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        X : array (n_samples, d)
+        y : array (n_samples,) of int
+        """
+        self._fitted()
+        if isinstance(n_samples, int | np.integer) and n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+                "sample."
+            )
+        X, labels = self.mixture_.sample(n_samples, as_generator(self.random_state))
+        order = np.argsort(labels, kind="stable")
+        return X[order], labels[order]
+
+
+class GaussianMixture(MixtureEstimator):
     """A Gaussian mixture with the interface of scikit-learn's class of this name.
 
     Parameters
@@ -165,39 +330,6 @@ class GaussianMixture:
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
-    # ------------------------------------------------------------------ parameters
-
-    @classmethod
-    def _defaults(cls) -> dict[str, Any]:
-        parameters = inspect.signature(cls.__init__).parameters
-        return {name: p.default for name, p in parameters.items() if name != "self"}
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments; ``deep`` has no effect."""
-        return {name: getattr(self, name) for name in self._defaults()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor; unknown names are refused."""
-        known = self._defaults()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {self}. "
-                    f"Valid parameters are: {sorted(known)!r}."
-                )
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        defaults = self._defaults()
-        changed = [
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if value is not defaults[name]
-            and not (isinstance(value, int | float | str) and value == defaults[name])
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
     # ------------------------------------------------------------------ fitting
 
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -293,27 +425,14 @@ class GaussianMixture:
         self._stream = stream
         return self
 
-    def _problem(self) -> tuple[int, str, float]:
-        """The number of components, the family and the ridge, once they are known to be valid."""
-        kind = as_choice(self.covariance_type, "covariance_type", tuple(KINDS))
-        return (
-            as_count(self.n_components, "n_components"),
-            parse_family(kind),
-            as_non_negative(self.reg_covar, "reg_covar"),
-        )
-
     def _start(self, rows: Rows, family: str, rng: np.random.Generator) -> Mixture:
         """The start that ``init_params`` asks for, with the parameters that were given."""
         k, d, kind = self.n_components, rows.n_features, FAMILIES[family]
         given = (self.weights_init, self.means_init, self.precisions_init)
-        name = as_choice(self.init_params, "init_params", tuple(_STARTS))
+        as_choice(self.init_params, "init_params", tuple(_STARTS))
         base: Mixture | None = None
         if any(value is None for value in given):
-            seed = int(rng.integers(2**63))
-            if name == "random":
-                base = _from_random_responsibilities(rows, k, family, self.reg_covar, seed)
-            else:
-                base = starting_mixture(rows, k, family, _STARTS[name], seed, ridge=self.reg_covar)
+            base = self._drawn_start(rows, family, rng)
             if all(value is None for value in given):
                 return base
         weights, means, precisions = given
@@ -327,99 +446,7 @@ class GaussianMixture:
             covariances, family,
         )  # fmt: skip
 
-    def _take(self, mixture: Mixture, converged: bool, dtype: np.dtype[Any]) -> None:
-        """Set the parameters of a fitted estimator; float32 data give float32 parameters."""
-        kept = dtype if dtype == np.float32 else np.dtype(np.float64)
-        whiteners = mixture.whiteners
-        upper = np.swapaxes(whiteners, -1, -2) if whiteners.ndim >= 2 else whiteners
-        if mixture.kind in ("full", "tied"):
-            factors, precisions = upper, upper @ np.swapaxes(upper, -1, -2)
-        else:
-            factors, precisions = whiteners, whiteners**2
-        self.mixture_ = mixture
-        self.weights_ = mixture.weights.astype(kept)
-        self.means_ = mixture.means.astype(kept)
-        self.covariances_ = mixture.stored.astype(kept)
-        self.precisions_cholesky_ = factors.astype(kept)
-        self.precisions_ = precisions.astype(kept)
-        self.converged_ = converged
-        self.n_features_in_ = mixture.n_features
-
-    def fit_predict(
-        self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
-    ) -> IntArray:
-        """Fit, then give the component of each row.
-
-        Parameters
-        ----------
-        X : array (n, d)
-        y : ignored
-        sample_weight : array (n,), optional
-
-        Returns
-        -------
-        array (n,) of int
-        """
-        return self.fit(X, y, sample_weight).predict(X)
-
     # ------------------------------------------------------------------ using the fit
-
-    def _fitted(self, X: ArrayLike | None = None) -> Mixture:
-        name = type(self).__name__
-        if not hasattr(self, "mixture_"):
-            raise AttributeError(
-                f"This {name} instance is not fitted yet. Call 'fit' with appropriate arguments "
-                "before using this estimator."
-            )
-        if X is not None:
-            self._refuse_other_features(X)
-        return self.mixture_
-
-    def _refuse_other_features(self, X: ArrayLike) -> None:
-        found = as_matrix(X).shape[1]
-        if found != self.n_features_in_:
-            raise ValueError(
-                f"X has {found} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-
-    def predict(self, X: ArrayLike) -> IntArray:
-        """The most probable component of each row, shape ``(n,)``."""
-        return self._fitted(X).predict(X)
-
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
-        """The responsibilities of the components for each row, shape ``(n, K)``."""
-        return self._fitted(X).responsibilities(X)
-
-    def score_samples(self, X: ArrayLike) -> FloatArray:
-        """The log-density at each row, shape ``(n,)``."""
-        return self._fitted(X).log_density(X)
-
-    def score(self, X: ArrayLike, y: object = None) -> float:
-        """The mean log-density of the rows."""
-        return float(self.score_samples(X).mean())
-
-    def sample(self, n_samples: int = 1) -> tuple[FloatArray, IntArray]:
-        """Draw rows, ordered by component.
-
-        Parameters
-        ----------
-        n_samples : int
-
-        Returns
-        -------
-        X : array (n_samples, d)
-        y : array (n_samples,) of int
-        """
-        mixture = self._fitted()
-        if isinstance(n_samples, int | np.integer) and n_samples < 1:
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
-                "sample."
-            )
-        X, labels = mixture.sample(n_samples, as_generator(self.random_state))
-        order = np.argsort(labels, kind="stable")
-        return X[order], labels[order]
 
     def aic(self, X: ArrayLike) -> float:
         """Akaike's criterion on rows (:eq:`eq-aic`); smaller is better."""
