@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm.checks import FloatArray, as_count, as_indices, as_matrix, as_non_negative
 from gmm.em import Fit
+from gmm.merging import Merging
 from gmm.mixture import Mixture
 from gmm.rows import as_rows
 from gmm.selection import Selection
@@ -30,6 +31,7 @@ __all__ = [
     "PALETTE",
     "density",
     "ellipses",
+    "entropies",
     "log_likelihood",
     "responsibilities",
     "selection",
@@ -344,6 +346,28 @@ def selection(selection: Selection, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("number of components")
     ax.set_ylabel(f"{selection.criterion.upper()} (smaller is better)")
     ax.legend(ncols=2)
+    return ax
+
+
+def entropies(merging: Merging, ax: Axes | None = None) -> Axes:
+    """The entropy of the assignment to clusters of components, against their number.
+
+    Parameters
+    ----------
+    merging : Merging
+        What :func:`gmm.merging.merge_by_entropy` returns.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = _axes(ax)
+    numbers = [len(groups) for groups in merging.partitions]
+    ax.plot(numbers, merging.entropies, "-o", color=PALETTE[0])
+    ax.set_xticks(numbers)
+    ax.set_xlabel("number of clusters")
+    ax.set_ylabel("entropy (nats)")
     return ax
 
 

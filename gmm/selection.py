@@ -1,7 +1,7 @@
 """The choice of a model: a table of fits over families and numbers of components.
 
 :func:`select` finds the best fit of each cell (:mod:`gmm.search`) and compares them by a criterion
-(:mod:`gmm.criteria`); :func:`cross_validated` and :func:`bootstrap_test` compare by data.
+(:mod:`gmm.criteria`); :func:`cross_validated` compares by data.
 """
 
 from __future__ import annotations
