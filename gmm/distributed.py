@@ -39,7 +39,7 @@ class DaskRows(Source):
     Parameters
     ----------
     X : dask.array.Array (n, d)
-        With a distributed client it is persisted on the workers; without one it is computed again
+        With a distributed client its rows are kept on the workers; without one it is computed again
         in each pass, so that it need not fit into memory.
     sample_weight : array (n,), optional
         A Dask array or one that can be cut like the rows.
@@ -56,7 +56,7 @@ class DaskRows(Source):
             raise ValueError(f"X: expected a 2-D array (rows, features), got shape {X.shape}")
         self.dask = dask
         self.client = _client()
-        X = self._kept(X.rechunk({1: -1}))
+        X = X.rechunk({1: -1})
         sizes = np.array(X.chunks[0], dtype=np.float64)
         if np.isnan(sizes).any():
             raise ValueError(
@@ -71,17 +71,14 @@ class DaskRows(Source):
                 raise ValueError(
                     f"sample_weight: expected shape {(X.shape[0],)}, got shape {weights.shape}"
                 )
-            weights = self._kept(weights.rechunk((X.chunks[0],)))
-            chunk_weights = weights.to_delayed().ravel().tolist()
-        starts = self.starts[:-1].tolist()
-        #: What was given: chunks, their weights, and the numbers of their first rows.
-        self.given = list(zip(chunks, chunk_weights, starts, strict=True))
-        #: The same as :class:`Rows`, without those of weight zero.
-        self.chunks = self._kept([dask.delayed(_rows)(c, w) for c, w, _ in self.given])
-
-    def _kept(self, collection: Any) -> Any:
-        """With a cluster, what is computed once and stays on the workers."""
-        return collection if self.client is None else self.client.persist(collection)
+            chunk_weights = weights.rechunk((X.chunks[0],)).to_delayed().ravel().tolist()
+        given = list(zip(chunks, chunk_weights, self.starts[:-1].tolist(), strict=True))
+        #: The chunks as :class:`gmm.rows.Rows`: validated, for the survey; and as they are.
+        self.validated = [dask.delayed(_validated)(*chunk) for chunk in given]
+        if self.client is None:
+            self.chunks = [dask.delayed(_rows)(chunk, weights) for chunk, weights, _ in given]
+        else:
+            self.chunks = self.validated = self.client.persist(self.validated)
 
     def __iter__(self) -> Iterator[Block]:
         for chunk in self.chunks:
@@ -141,6 +138,9 @@ class DaskRows(Source):
         futures = distributed.futures_of(self.chunks)
         while True:
             distributed.wait(futures)
+            for future in futures:
+                if future.status == "error":
+                    future.result()  # raises it
             found = self.client.who_has(futures)
             holders: Holders = [list(found.get(chunk.key, ())) for chunk in self.chunks]
             if all(holders):
@@ -161,7 +161,7 @@ class DaskRows(Source):
     @cached_property
     def survey(self) -> Survey:
         """One look at all rows, by the workers; the only one that validates them."""
-        survey = self.tree_sum(_survey, self.given)
+        survey = self.tree_sum(_survey, [(chunk,) for chunk in self.validated])
         if survey is None:
             raise ValueError("sample_weight: expected a positive value, got zeros only")
         return survey
@@ -218,12 +218,17 @@ def _rows(chunk: NDArray[Any], weights: ArrayLike | None) -> Rows:
     return Rows(*with_weight(array, np.asarray(weights, dtype=np.float64)))
 
 
-def _survey(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Survey | None:
-    if not len(chunk):
-        return None
-    array = as_matrix(chunk)
-    refuse_non_finite(array, "X", first_row=first)
-    rows = _rows(array, as_sample_weight(weights, len(array), may_vanish=True))
+def _validated(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Rows:
+    """The rows of positive weight, after a look at all of them."""
+    array = np.asarray(chunk)
+    if len(array):
+        as_matrix(array)
+        refuse_non_finite(array, "X", first_row=first)
+        weights = as_sample_weight(weights, len(array), may_vanish=True)
+    return _rows(array, weights)
+
+
+def _survey(rows: Rows) -> Survey | None:
     return rows.survey if rows.n_rows else None
 
 

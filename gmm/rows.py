@@ -191,6 +191,10 @@ class Rows(Source):
         self.X = X
         self.weights = weights
 
+    def __sizeof__(self) -> int:
+        """Bytes of the rows and their weights, for whoever keeps account of memory (Dask does)."""
+        return self.X.nbytes + (0 if self.weights is None else self.weights.nbytes)
+
     @property
     def n_rows(self) -> int:
         """The number of rows whose weight is not zero."""
