@@ -21,7 +21,7 @@ from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
 from gmm.rows import Block, Rows, Source, Survey, with_weight
 from gmm.statistics import Statistics
-from gmm.sweep import ChunkSweep, Frame, Sweep
+from gmm.sweep import ChunkSweep, Frame, Sweep, sweep_of
 
 __all__ = ["DaskRows", "DaskSweep"]
 
@@ -166,10 +166,6 @@ class DaskRows(Source):
             raise ValueError("sample_weight: expected a positive value, got zeros only")
         return survey
 
-    def sweep(self, n_components: int, kind: str) -> DaskSweep:
-        """The E-step of all rows, as a function of the mixture."""
-        return DaskSweep(self, n_components, kind)
-
     def sample(self, size: int, rng: np.random.Generator) -> Rows:
         """At most ``size`` of the rows, drawn on the workers without replacement."""
         sizes = np.diff(self.starts)
@@ -216,6 +212,11 @@ def _rows(chunk: NDArray[Any], weights: ArrayLike | None) -> Rows:
     if weights is None:
         return Rows(array)
     return Rows(*with_weight(array, np.asarray(weights, dtype=np.float64)))
+
+
+@sweep_of.register
+def _(rows: DaskRows, n_components: int, kind: str) -> DaskSweep:
+    return DaskSweep(rows, n_components, kind)
 
 
 def _validated(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Rows:

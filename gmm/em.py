@@ -39,7 +39,7 @@ from gmm.prior import Prior, as_prior
 from gmm.rows import Rows, Source, as_source
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
-from gmm.sweep import Sweep
+from gmm.sweep import Sweep, sweep_of
 
 __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
@@ -550,7 +550,7 @@ def _steps(rows: Source, n_components: int, family: str, ridge: float, prior: Pr
     """The form of the two steps that costs least for rows of this kind, number and width."""
     kind = FAMILIES[family]
     if not isinstance(rows, Rows):
-        return MixtureSteps(rows, rows.sweep(n_components, kind), family, ridge, prior)
+        return MixtureSteps(rows, sweep_of(rows, n_components, kind), family, ridge, prior)
     sweep = Sweep(rows, n_components, kind)
     if prior is None and SmallSteps.suit(rows, n_components, family):
         return SmallSteps(rows, sweep, family, ridge)

@@ -157,12 +157,6 @@ class Source(ABC):
                 kept, kept_weights, keys = kept[chosen], kept_weights[chosen], keys[chosen]
         return Rows(kept, None if (kept_weights == 1).all() else kept_weights)
 
-    def sweep(self, n_components: int, kind: str) -> Any:
-        """The E-step of all rows, as a function of the mixture (:mod:`gmm.sweep`)."""
-        from gmm.sweep import ChunkSweep
-
-        return ChunkSweep(self, n_components, kind)
-
     def refuse_degenerate(self) -> None:
         """Raise if a feature is constant: every mixture would then have singular covariances."""
         survey = self.survey

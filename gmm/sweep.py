@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
+from functools import reduce, singledispatch
 from itertools import pairwise
 from math import ceil
 from operator import add
@@ -38,7 +38,7 @@ from gmm.residual import Narrow, Residuals
 from gmm.rows import Rows, Source
 from gmm.statistics import Statistics
 
-__all__ = ["ChunkSweep", "Frame", "Sweep"]
+__all__ = ["ChunkSweep", "Frame", "Sweep", "sweep_of"]
 
 Result = TypeVar("Result")
 
@@ -319,6 +319,22 @@ class Sweep:
 
         with threads.one_blas_thread():
             return _added(self._run(len(groups), of_group))
+
+
+@singledispatch
+def sweep_of(rows: Source, n_components: int, kind: str) -> ChunkSweep:
+    """The E-step of rows that arrive in blocks, in the way that suits their source.
+
+    A source with a way of its own registers it here, as that of :mod:`gmm.distributed` does.
+
+    Parameters
+    ----------
+    rows : Source
+    n_components : int
+    kind : str
+        full, tied, diag or spherical.
+    """
+    return ChunkSweep(rows, n_components, kind)
 
 
 def _added(parts: Iterable[Statistics]) -> Statistics:

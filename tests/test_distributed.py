@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import gmm
 from gmm.distributed import DaskRows
+from gmm.sweep import sweep_of
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +78,7 @@ def travelling(n: int, d: int, n_components: int) -> int:
     """Bytes of the arguments and the result of one task of a pass over a chunk of n rows."""
     mixture = random_mixture("VVV", n_components, d, seed=0)
     rows = DaskRows(da.from_array(mixture.sample(n, 0)[0], chunks=(n, d)))
-    sweep = rows.sweep(n_components, "full")
+    sweep = sweep_of(rows, n_components, "full")
     arguments = (mixture, n_components, "full", sweep.frame)
     return len(pickle.dumps(arguments)) + len(pickle.dumps(sweep(mixture)))
 
@@ -99,7 +100,7 @@ def test_the_sum_is_the_same_whoever_adds() -> None:
     results = []
     for scheduler, n_workers in (("synchronous", 1), ("threads", 2), ("threads", 7)):
         with dask.config.set(scheduler=scheduler, num_workers=n_workers):
-            results.append(DaskRows(array).sweep(3, "full")(mixture))
+            results.append(sweep_of(DaskRows(array), 3, "full")(mixture))
     for result in results[1:]:
         np.testing.assert_array_equal(result.second, results[0].second)
         assert result.log_likelihood == results[0].log_likelihood
@@ -173,7 +174,7 @@ def test_no_row_travels_on_a_cluster() -> None:
     ):
         array = da.random.default_rng(0).standard_normal((n, 4), chunks=(n // n_chunks, 4))
         rows = DaskRows(array)
-        sweep = rows.sweep(5, "full")
+        sweep = sweep_of(rows, 5, "full")
         chunks = futures_of(rows.chunks)
         before = client.who_has(chunks)
         for _ in range(4):
