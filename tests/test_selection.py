@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import random_mixture
 from numpy.typing import NDArray
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize, special, stats
 
 import gmm
 from gmm.checks import SingularCovarianceError
@@ -174,6 +174,20 @@ def test_with_a_prior_no_cell_is_singular() -> None:
         assert with_prior.bic(family, k) == fit.bic
 
 
+@pytest.mark.derives("prop-cross-validation", "eq-cv-expectation")
+def test_cross_validation_estimates_the_fit_of_a_smaller_sample() -> None:
+    """Rows from N(0, 1), the model N(μ, 1): the expectation is known exactly."""
+    n, folds = 6, 3
+    X = np.random.default_rng(0).standard_normal((40_000, n))
+    total = np.zeros(len(X))
+    for fold in np.arange(n).reshape(folds, -1):
+        centre = np.delete(X, fold, axis=1).mean(axis=1, keepdims=True)
+        total += stats.norm(centre, 1).logpdf(X[:, fold]).sum(axis=1)
+    m = n - n // folds
+    expected = -0.5 * np.log(2 * np.pi) - 0.5 * (1 + 1 / m)  # −½ E (x − x̄)²
+    assert total.mean() / n == pytest.approx(expected, abs=4 * total.std() / n / 200)
+
+
 # ---------------------------------------------------------------- data of all kinds
 
 
@@ -263,6 +277,60 @@ def test_cells_beyond_the_table_are_refused(eruptions: Selection) -> None:
 
 
 # ---------------------------------------------------------------- the theory
+
+
+@pytest.mark.derives("prop-icl", "eq-icl", "eq-icl-entropy")
+def test_icl_is_the_completed_likelihood_and_its_charge_at_most_the_entropy() -> None:
+    X = gmm.datasets.iris().X
+    selection = gmm.select(X, [1, 2, 3], ["VVV"], random_state=0)
+    for k in (1, 2, 3):
+        mixture = selection.fit("VVV", k).mixture
+        completed = mixture.component_log_densities(X).max(axis=1).sum()
+        penalty = mixture.n_parameters * np.log(len(X))
+        icl = selection.icl("VVV", k)
+        assert icl == pytest.approx(-2 * completed + penalty, rel=1e-10)
+        charge = 0.5 * (icl - selection.bic("VVV", k))
+        shares = mixture.responsibilities(X)
+        assert -1e-9 <= charge <= special.entr(shares).sum() + 1e-9
+    assert selection.icl("VVV", 1) == pytest.approx(selection.bic("VVV", 1), rel=1e-12)
+
+
+@pytest.mark.derives("prop-classification-likelihood", "eq-classification-likelihood")
+def test_the_classification_likelihood_is_that_of_each_clusters_normal() -> None:
+    data = gmm.datasets.iris()
+    labels = data.labels
+    assert labels is not None
+    n, d = data.X.shape
+    total, cost = 0.0, 0.0
+    for k in range(3):
+        rows = data.X[labels == k]
+        covariance = np.cov(rows.T, bias=True)
+        total += stats.multivariate_normal(rows.mean(axis=0), covariance).logpdf(rows).sum()
+        cost += len(rows) * np.linalg.slogdet(covariance)[1]
+    formula = -0.5 * cost - 0.5 * n * d * (1 + np.log(2 * np.pi))
+    assert total == pytest.approx(formula, rel=1e-12)
+
+
+@pytest.mark.derives("prop-narrowness", "eq-narrowness", "eq-narrowness-bound")
+@pytest.mark.parametrize("width", [1.0, 1e-2, 1e-4])
+def test_narrowness_bounds_the_likelihood_and_does_not_depend_on_units(width: float) -> None:
+    """A component that shrinks onto a row: its narrowness grows, and so does the bound."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 2))
+    S = np.cov(X.T, bias=True)
+    mixture = gmm.Mixture(
+        [0.5, 0.5], [X[0], X.mean(axis=0)], np.array([width * np.diag([1.0, 2.0]), S])
+    )
+
+    def narrowness(spread: Floats, covariances: Floats) -> float:
+        return float(np.trace(np.linalg.solve(covariances, spread), axis1=1, axis2=2).max() / 2)
+
+    c = narrowness(S, mixture.covariances)
+    bound = 0.5 * len(X) * (2 * np.log(c) - np.linalg.slogdet(2 * np.pi * S)[1])
+    assert mixture.log_likelihood(X) <= bound
+    assert np.linalg.eigvalsh(mixture.covariances - S / (2 * c)).min() >= -1e-12
+    M = rng.standard_normal((2, 2))
+    assert narrowness(M @ S @ M.T, M @ mixture.covariances @ M.T) == pytest.approx(c, rel=1e-8)
 
 
 def precision_model(n: int, prior: float = 2.0) -> tuple[float, float, float]:
