@@ -27,13 +27,15 @@ from gmm.statistics import Statistics
 from gmm.univariate import gmm_em
 
 if TYPE_CHECKING:
-    from gmm import datasets, plots
+    from gmm import algebra, datasets, plots
+    from gmm.bayesian_estimator import BayesianGaussianMixture
     from gmm.estimator import GaussianMixture
     from gmm.stepwise import StepwiseEM
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BayesianGaussianMixture",
     "ConvergenceWarning",
     "FileFormatError",
     "Fit",
@@ -47,6 +49,7 @@ __all__ = [
     "Statistics",
     "StepwiseEM",
     "Trace",
+    "algebra",
     "bound",
     "datasets",
     "fit",
@@ -56,8 +59,10 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
+    "BayesianGaussianMixture": "gmm.bayesian_estimator",
     "GaussianMixture": "gmm.estimator",
     "StepwiseEM": "gmm.stepwise",
+    "algebra": "",
     "datasets": "",
     "plots": "",
 }

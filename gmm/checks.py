@@ -154,6 +154,14 @@ def as_non_negative(value: object, name: str) -> float:
     return float(value)
 
 
+def as_positive(value: object, name: str) -> float:
+    """``value`` as a finite positive float."""
+    number = as_non_negative(value, name)
+    if number == 0:
+        raise ValueError(f"{name}: expected a positive number, got 0")
+    return number
+
+
 def as_choice(value: object, name: str, choices: Sequence[str]) -> str:
     """``value`` if it is one of ``choices``; else an error that lists them."""
     if isinstance(value, str) and value in choices:

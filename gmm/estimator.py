@@ -6,6 +6,7 @@ scikit-learn itself is not needed.
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -24,6 +25,7 @@ from gmm.checks import (
     as_generator,
     as_matrix,
     as_non_negative,
+    as_numbers,
     as_probabilities,
     as_vector,
 )
@@ -38,7 +40,7 @@ from gmm.normal import inverse_lower
 from gmm.rows import Rows, as_rows
 from gmm.stepwise import StepwiseEM
 
-__all__ = ["GaussianMixture"]
+__all__ = ["GaussianMixture", "MixtureEstimator", "NotFittedError"]
 
 _STARTS = {
     "kmeans": "k-means",
@@ -52,10 +54,21 @@ _COLLAPSED = (
     "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
     "number of components, increase reg_covar, or scale the input data."
 )
-_NOT_CONVERGED = (
+NOT_CONVERGED = (
     "Best performing initialization did not converge. Try different init parameters, or increase "
     "max_iter, tol, or check for degenerate data."
 )
+
+
+class NotFittedError(ValueError, AttributeError):
+    """An estimator was used before it was fitted."""
+
+
+def _not_fitted(message: str) -> Exception:
+    """scikit-learn's error of that name where scikit-learn is loaded, so that it is understood."""
+    peer = sys.modules.get("sklearn.exceptions")
+    error: Exception = getattr(peer, "NotFittedError", NotFittedError)(message)
+    return error
 
 
 class MixtureEstimator(ABC):
@@ -99,6 +112,16 @@ class MixtureEstimator(ABC):
             and not (isinstance(value, int | float | str) and value == defaults[name])
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator, when it meets this one."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="density_estimator",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(),
+        )
 
     # ------------------------------------------------------------------ fitting
 
@@ -161,11 +184,10 @@ class MixtureEstimator(ABC):
     # ------------------------------------------------------------------ using the fit
 
     def _fitted(self, X: ArrayLike | None = None) -> Mixture:
-        name = type(self).__name__
         if not hasattr(self, "mixture_"):
-            raise AttributeError(
-                f"This {name} instance is not fitted yet. Call 'fit' with appropriate arguments "
-                "before using this estimator."
+            raise _not_fitted(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator."
             )
         if X is not None:
             self._refuse_other_features(X)
@@ -176,7 +198,7 @@ class MixtureEstimator(ABC):
         return self.mixture_
 
     def _refuse_other_features(self, X: ArrayLike) -> None:
-        found = as_matrix(X).shape[1]
+        found = _matrix(X).shape[1]
         if found != self.n_features_in_:
             raise ValueError(
                 f"X has {found} features, but {type(self).__name__} is expecting "
@@ -345,7 +367,7 @@ class GaussianMixture(MixtureEstimator):
         k, family, ridge = self._problem()
         max_iter = as_count(self.max_iter, "max_iter", minimum=0)
         tol = as_non_negative(self.tol, "tol")
-        rows = _enough_rows(X, sample_weight, k)
+        rows = enough_rows(X, sample_weight, k)
         again = self.warm_start and hasattr(self, "mixture_")
         rng = as_generator(self.random_state)
         best: Fit | None = None
@@ -371,7 +393,7 @@ class GaussianMixture(MixtureEstimator):
         if best is None:
             raise SingularCovarianceError(_COLLAPSED)
         if not met and max_iter > 0:
-            warnings.warn(_NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
+            warnings.warn(NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
         self._take(best.mixture, met, rows.X.dtype)
         self.n_iter_ = best.n_iter
         seen = best.trace.log_likelihood[: max(1, best.n_iter)] / best.total_weight
@@ -411,7 +433,7 @@ class GaussianMixture(MixtureEstimator):
                     "n_components, covariance_type: expected those of the calls before, "
                     f"{known.n_components} and {known.kind!r}; call fit to begin anew"
                 )
-        rows = _enough_rows(X, sample_weight, k if known is None else 1)
+        rows = enough_rows(X, sample_weight, k if known is None else 1)
         stream = self._stream
         if stream is None:
             start = known or self._start(rows, family, as_generator(self.random_state))
@@ -482,8 +504,23 @@ class _Watch:
         return self.met
 
 
-def _enough_rows(X: ArrayLike, sample_weight: ArrayLike | None, n_components: int) -> Rows:
-    matrix = as_matrix(X)
+def _matrix(X: ArrayLike) -> NDArray[Any]:
+    """``X`` as a matrix; where the trouble has a name in scikit-learn, its message is used."""
+    if getattr(getattr(X, "dtype", None), "kind", "") == "c":
+        raise ValueError("X: Complex data not supported; expected real numbers")
+    array = as_numbers(X, "X")
+    if array.ndim == 1:
+        raise ValueError(
+            f"X: expected a 2-D array (rows, features), got shape {array.shape}. Reshape your data "
+            "by X.reshape(-1, 1) for a single feature, X.reshape(1, -1) for a single row."
+        )
+    if array.ndim == 2 and array.shape[1] == 0:
+        raise ValueError(f"X: 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
+    return as_matrix(array)
+
+
+def enough_rows(X: ArrayLike, sample_weight: ArrayLike | None, n_components: int) -> Rows:
+    matrix = _matrix(X)
     if len(matrix) < n_components:
         raise ValueError(
             "Expected n_samples >= n_components but got "

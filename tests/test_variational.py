@@ -1,0 +1,645 @@
+"""Variational Bayes: its expectations, updates and bound, beside sums over all labels and draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from conftest import random_mixture
+from numpy.typing import NDArray
+
+import gmm
+from gmm.e_step import expected_statistics
+from gmm.m_step import m_step
+from gmm.rows import BlockRows
+from gmm.special import log_gamma
+from gmm.statistics import Statistics
+from gmm.variational import (
+    WEIGHT_PRIORS,
+    Belief,
+    Dirichlet,
+    StickBreaking,
+    bound_terms,
+    fit_variational,
+    prior_belief,
+    statistics_of_mixture,
+)
+
+Floats = NDArray[np.float64]
+FAMILIES = ("VVV", "EEE", "VVI", "VII")
+KINDS = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}
+
+
+def a_belief(family: str, k: int = 3, d: int = 2, seed: int = 0, sticks: bool = False) -> Belief:
+    """A belief that is like no other in any of its parameters."""
+    rng = np.random.default_rng(seed)
+    mixture = random_mixture(family, k, d, seed)
+    freedom = d + 4.0 + rng.uniform(0, 5, () if family == "EEE" else k)
+    aligned = freedom.reshape(freedom.shape + (1,) * (mixture.stored.ndim - freedom.ndim))
+    first, second = rng.uniform(0.5, 6, (2, k))
+    return Belief(
+        family,
+        StickBreaking(first, second) if sticks else Dirichlet(first),
+        mixture.means,
+        rng.uniform(0.5, 9, k),
+        np.asarray(freedom),
+        mixture.stored * aligned,
+    )
+
+
+def draws(belief: Belief, n: int, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Weights (n, K), means (n, K, d) and precisions (n, K, d, d) from a belief."""
+    rng = np.random.default_rng(seed)
+    k, d = belief.means.shape
+    if isinstance(belief.weights, Dirichlet):
+        weights = rng.dirichlet(belief.weights.concentration, n)
+    else:
+        shares = rng.beta(belief.weights.first, belief.weights.second, (n, k))
+        left = np.cumprod(1 - shares, axis=1)
+        weights = shares * np.hstack([np.ones((n, 1)), left[:, :-1]])
+    precisions = np.zeros((n, k, d, d))
+    nu, scales = belief.degrees_of_freedom, belief.scales
+    for j in range(k):
+        if belief.kind in ("full", "tied"):
+            law = scipy.stats.wishart(
+                float(nu if belief.kind == "tied" else nu[j]),
+                np.linalg.inv(scales if belief.kind == "tied" else scales[j]),
+            )
+            shared = belief.kind == "tied" and j > 0
+            precisions[:, j] = precisions[:, 0] if shared else law.rvs(n, random_state=rng)
+        elif belief.kind == "diag":
+            values = rng.gamma(0.5 * nu[j], 2.0 / scales[j], (n, d))
+            precisions[:, j, range(d), range(d)] = values
+        else:
+            values = rng.gamma(0.5 * d * nu[j], 2.0 / (d * scales[j]), n)
+            precisions[:, j] = values[:, None, None] * np.eye(d)
+    noise = rng.standard_normal((n, k, d, 1)) / np.sqrt(belief.mean_precisions)[:, None, None]
+    factors = np.linalg.cholesky(np.linalg.inv(precisions))
+    means = belief.means + (factors @ noise)[..., 0]
+    return weights, means, precisions
+
+
+def assert_mean(values: Floats, expected: float) -> None:
+    """The mean of independent draws is the expectation, to five standard errors."""
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < 5 * error
+
+
+def clouds(n: int, d: int, seed: int, n_clouds: int = 3) -> Floats:
+    """Rows around some centres."""
+    rng = np.random.default_rng(seed)
+    centres = 4 * rng.standard_normal((n_clouds, d))
+    return centres[rng.integers(n_clouds, size=n)] + rng.standard_normal((n, d))
+
+
+# ---------------------------------------------------------------- the mean field
+
+
+def bound_of_tables(joint: Floats, a: Floats, b: Floats) -> float:
+    q = np.outer(a, b)
+    return float((q * (np.log(joint) - np.log(q))).sum())
+
+
+@pytest.mark.derives("thm-evidence-bound", "thm-mean-field")
+def test_the_best_factor_is_the_exponential_of_an_expected_logarithm() -> None:
+    rng = np.random.default_rng(0)
+    joint = rng.gamma(0.5, size=(4, 5))  # p(a, b, x) for one x
+    evidence = np.log(joint.sum())
+    for _ in range(20):
+        a, b = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(5))
+        q, posterior = np.outer(a, b), joint / joint.sum()
+        gap = float((q * np.log(q / posterior)).sum())
+        assert bound_of_tables(joint, a, b) + gap == pytest.approx(evidence, abs=1e-12)
+        best = np.exp(np.log(joint) @ b)
+        best /= best.sum()
+        greatest = bound_of_tables(joint, best, b)
+        others = rng.dirichlet(np.ones(4), 50)
+        assert all(bound_of_tables(joint, other, b) < greatest for other in others)
+        # the loss of any other factor is its divergence from the best
+        loss = float((a * np.log(a / best)).sum())
+        assert bound_of_tables(joint, a, b) == pytest.approx(greatest - loss, abs=1e-12)
+
+
+# ---------------------------------------------------------------- expectations
+
+
+@pytest.mark.derives("prop-expected-logs", "eq-dirichlet")
+def test_expected_logarithms_of_weights_are_integrals() -> None:
+    def of_beta(a: float, b: float) -> float:
+        density = scipy.stats.beta(a, b).pdf
+        return float(
+            scipy.integrate.quad(lambda x: np.log(x) * density(x), 0, 1, epsabs=1e-10, limit=200)[0]
+        )
+
+    a = np.array([1.5, 4.0, 2.5])
+    weights = Dirichlet(a)
+    # each weight alone is beta distributed
+    expected = [of_beta(value, a.sum() - value) for value in a]
+    np.testing.assert_allclose(weights.expected_logs, expected, atol=1e-8)  # of the quadrature
+    second = np.array([3.0, 1.2, 5.0])
+    broken = np.array([of_beta(p, q) for p, q in zip(a, second, strict=True)])
+    left = np.array([of_beta(q, p) for p, q in zip(a, second, strict=True)])
+    expected = broken + np.concatenate([[0.0], np.cumsum(left[:-1])])
+    np.testing.assert_allclose(StickBreaking(a, second).expected_logs, expected, atol=1e-8)
+
+
+@pytest.mark.derives("eq-stick-breaking")
+def test_pieces_of_a_stick_have_the_means_of_draws() -> None:
+    belief = a_belief("VVV", k=4, sticks=True)
+    weights, _, _ = draws(belief, 20_000, 0)
+    for j in range(4):
+        assert_mean(weights[:, j], belief.weights.means[j])
+        assert_mean(np.log(weights[:, j]), belief.weights.expected_logs[j])
+    assert belief.weights.means.sum() < 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("prop-expected-log-determinant", "eq-determinant-correction")
+def test_expected_log_determinants_are_those_of_draws(family: str) -> None:
+    belief = a_belief(family, d=3)
+    _, _, precisions = draws(belief, 20_000, 1)
+    for j in range(3):
+        values = np.linalg.slogdet(precisions[:, j])[1]
+        assert_mean(values, belief.expected_log_determinants[j])
+        np.testing.assert_allclose(
+            np.linalg.inv(precisions[:, j].mean(axis=0)),
+            belief.mixture.covariances[j],
+            rtol=0.06,  # of 20 000 draws
+            atol=0.06,
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("eq-expected-log-joint", "eq-variational-responsibilities")
+def test_the_joint_that_a_pass_takes_is_the_expected_one(family: str) -> None:
+    belief = a_belief(family)
+    X = clouds(5, 2, 3)
+    weights, means, precisions = draws(belief, 20_000, 2)
+    joint = belief.joint.component_log_densities(X)
+    log_determinants = np.linalg.slogdet(precisions)[1]
+    for i, x in enumerate(X):
+        residuals = x - means
+        distances = np.einsum("nki,nkij,nkj->nk", residuals, precisions, residuals)
+        values = np.log(weights) + 0.5 * (log_determinants - 2 * np.log(2 * np.pi) - distances)
+        for j in range(3):
+            assert_mean(values[:, j], joint[i, j])
+    shares = np.exp(joint) / np.exp(joint).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(belief.joint.responsibilities(X), shares, rtol=1e-10)
+
+
+def log_density_of_components(belief: Belief, means: Floats, precisions: Floats) -> Floats:
+    """The log-density of draws of means and precisions under a belief, by SciPy."""
+    k, d = belief.means.shape
+    total = np.zeros(len(means))
+    nu = np.broadcast_to(belief.degrees_of_freedom, (k,))
+    for j in range(k):
+        covariances = np.linalg.inv(precisions[:, j]) / belief.mean_precisions[j]
+        residuals = means[:, j] - belief.means[j]
+        white = np.linalg.solve(covariances, residuals[:, :, None])[:, :, 0]
+        squares = (white * residuals).sum(axis=1)
+        log_determinants = np.linalg.slogdet(covariances)[1]
+        total -= 0.5 * (d * np.log(2 * np.pi) + log_determinants + squares)
+        if belief.kind == "full" or (belief.kind == "tied" and j == 0):
+            scale = belief.scales if belief.kind == "tied" else belief.scales[j]
+            law = scipy.stats.wishart(float(nu[j]), np.linalg.inv(scale))
+            total += law.logpdf(np.moveaxis(precisions[:, j], 0, -1))
+        elif belief.kind == "diag":
+            values = np.diagonal(precisions[:, j], axis1=1, axis2=2)
+            scales = 2.0 / belief.scales[j]
+            total += scipy.stats.gamma.logpdf(values, 0.5 * nu[j], scale=scales).sum(axis=1)
+        elif belief.kind == "spherical":
+            scales = 2.0 / (d * belief.scales[j])
+            values = precisions[:, j, 0, 0]
+            total += scipy.stats.gamma.logpdf(values, 0.5 * d * nu[j], scale=scales)
+    return total
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("eq-bound-components", "eq-normal-wishart", "eq-wishart-normaliser")
+def test_expected_log_densities_of_components_are_those_of_draws(family: str) -> None:
+    one, other = a_belief(family, seed=1), a_belief(family, seed=2)
+    _, means, precisions = draws(other, 5_000, 3)
+    for belief in (one, other):
+        values = log_density_of_components(belief, means, precisions)
+        assert_mean(values, belief.expected_log_density(other))
+
+
+@pytest.mark.parametrize("sticks", [False, True])
+def test_expected_log_densities_of_weights_are_those_of_draws(sticks: bool) -> None:
+    one, other = (a_belief("VVV", seed=s, sticks=sticks).weights for s in (1, 2))
+    weights, _, _ = draws(a_belief("VVV", seed=2, sticks=sticks), 20_000, 4)
+    if isinstance(one, Dirichlet) and isinstance(other, Dirichlet):
+        values = scipy.stats.dirichlet(one.concentration).logpdf(weights.T)
+        assert_mean(np.asarray(values), one.expected_log_density(other))
+    elif isinstance(one, StickBreaking) and isinstance(other, StickBreaking):
+        before = 1 - np.cumsum(weights, axis=1) + weights
+        values = scipy.stats.beta(one.first, one.second).logpdf(weights / before).sum(axis=1)
+        assert_mean(values, one.expected_log_density(other))
+
+
+# ---------------------------------------------------------------- updates
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("thm-conjugate-update", "eq-normal-wishart-update")
+def test_an_update_is_bishops_formula(family: str) -> None:
+    X, rng = clouds(40, 2, 5), np.random.default_rng(6)
+    shares, weights = rng.dirichlet(np.ones(3), 40), rng.uniform(0, 2, 40)
+    prior = a_belief(family)
+    statistics = expected_statistics(X, shares, 0.3 * prior.means, KINDS[family], weights)
+    posterior = prior.updated(statistics)
+    scatters = []
+    for j in range(3):
+        r = shares[:, j] * weights
+        kappa, n_j = prior.mean_precisions[j], r.sum()
+        mean = r @ X / n_j
+        np.testing.assert_allclose(posterior.mean_precisions[j], kappa + n_j)
+        np.testing.assert_allclose(
+            posterior.means[j], (kappa * prior.means[j] + n_j * mean) / (kappa + n_j)
+        )
+        spread = (r[:, None] * (X - mean)).T @ (X - mean)
+        offset = mean - prior.means[j]
+        scatters.append(spread + kappa * n_j / (kappa + n_j) * np.outer(offset, offset))
+    counts = (shares * weights[:, None]).sum(axis=0)
+    freedom = counts.sum() if family == "EEE" else counts
+    np.testing.assert_allclose(posterior.degrees_of_freedom - prior.degrees_of_freedom, freedom)
+    stack = np.array(scatters)
+    expected = {
+        "VVV": stack,
+        "EEE": stack.sum(axis=0),
+        "VVI": np.diagonal(stack, axis1=1, axis2=2),
+        "VII": np.trace(stack, axis1=1, axis2=2) / 2,
+    }[family]
+    np.testing.assert_allclose(posterior.scales - prior.scales, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_posteriors_of_parts_follow_one_another(family: str) -> None:
+    X, shares = clouds(30, 2, 5), np.random.default_rng(6).dirichlet(np.ones(3), 30)
+    prior = a_belief(family, sticks=True)
+
+    def of(rows: slice) -> Statistics:
+        return expected_statistics(X[rows], shares[rows], np.zeros((3, 2)), KINDS[family])
+
+    at_once = prior.updated(of(slice(None)))
+    in_turn = prior.updated(of(slice(10))).updated(of(slice(10, None)))
+    for name in ("means", "mean_precisions", "degrees_of_freedom", "scales"):
+        np.testing.assert_allclose(getattr(at_once, name), getattr(in_turn, name), rtol=1e-11)
+    np.testing.assert_allclose(at_once.weights.means, in_turn.weights.means, rtol=1e-12)
+
+
+@pytest.mark.derives("eq-dirichlet-update", "eq-stick-update")
+def test_weights_learn_counts_of_labels() -> None:
+    # the log-posterior of weights is, but for a constant, log-prior plus counts times log-weights
+    counts = np.array([4.0, 0.0, 2.5])
+    rng = np.random.default_rng(0)
+    prior = np.array([0.5, 1.0, 2.0])
+    draws_ = rng.dirichlet(np.ones(3), 6).T
+    posterior = Dirichlet(prior).updated(counts)
+    differences = (
+        scipy.stats.dirichlet(posterior.concentration).logpdf(draws_)
+        - scipy.stats.dirichlet(prior).logpdf(draws_)
+        - counts @ np.log(draws_)
+    )
+    assert np.ptp(differences) < 1e-12
+    shares = rng.uniform(0.1, 0.9, (6, 3))
+    left = np.cumprod(1 - shares, axis=1)
+    pieces = shares * np.hstack([np.ones((6, 1)), left[:, :-1]])
+    sticks = StickBreaking(np.ones(3), np.full(3, 0.7)).updated(counts)
+    differences = (
+        scipy.stats.beta(sticks.first, sticks.second).logpdf(shares).sum(axis=1)
+        - scipy.stats.beta(1, 0.7).logpdf(shares).sum(axis=1)
+        - np.log(pieces) @ counts
+    )
+    assert np.ptp(differences) < 1e-12
+
+
+@pytest.mark.derives("prop-stick-order")
+def test_the_greatest_piece_comes_first() -> None:
+    counts = np.array([3.0, 0.2, 7.5, 1.0])
+
+    def evidence(order: tuple[int, ...]) -> float:
+        """The logarithm of the expected product of weights to the power of the counts."""
+        sticks = StickBreaking(np.ones(4), np.full(4, 0.6)).updated(counts[list(order)])
+        return float(scipy.special.betaln(sticks.first, sticks.second).sum())
+
+    best = max(permutations(range(4)), key=evidence)
+    assert best == (2, 0, 3, 1)
+
+
+def test_components_of_a_process_are_in_order() -> None:
+    fit = fit_variational(clouds(120, 2, 1), 6, weight_prior="dirichlet-process", random_state=0)
+    assert (np.diff(fit.statistics.counts) <= 1e-6).all()  # the last update moved less than that
+    assert (np.diff(fit.trace) > -1e-9).all()
+
+
+# ---------------------------------------------------------------- the bound
+
+
+@pytest.mark.parametrize("weight_prior", WEIGHT_PRIORS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("prop-bound-terms", "eq-bound-rows")
+def test_the_terms_sum_to_the_bound(family: str, weight_prior: str) -> None:
+    X = clouds(60, 2, 7)
+    weights = np.random.default_rng(8).uniform(0, 2, 60)
+    fit = fit_variational(
+        X, 4, family, weight_prior=weight_prior, max_iter=7, sample_weight=weights, random_state=0
+    )
+    terms = fit.bound_terms
+    assert len(terms) == 7
+    assert sum(terms.values()) == pytest.approx(fit.bound, abs=1e-9)
+    # three terms row by row, from responsibilities
+    shares = fit.responsibilities(X) * weights[:, None]
+    logs = np.log(fit.responsibilities(X))
+    assert terms["label entropy"] == pytest.approx(-(shares * logs).sum(), abs=1e-9)
+    expected_logs = fit.posterior.weights.expected_logs
+    assert terms["labels"] == pytest.approx((shares @ expected_logs).sum(), abs=1e-9)
+    joint = fit.posterior.joint.component_log_densities(X) - expected_logs
+    assert terms["rows"] == pytest.approx((shares * joint).sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize("weight_prior", WEIGHT_PRIORS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("thm-variational-monotone")
+def test_the_bound_never_decreases(family: str, weight_prior: str) -> None:
+    for seed in range(4):
+        X = clouds(25, 3, seed)
+        fit = fit_variational(
+            X,
+            6,
+            family,
+            weight_prior=weight_prior,
+            start="random",
+            tol=0.0,
+            max_iter=60,
+            degrees_of_freedom=2.1,
+            random_state=seed,
+        )
+        # rounding: a few hundred terms of a few hundred nats
+        assert np.diff(fit.trace).min() > -1e-10 * abs(fit.bound)
+        assert fit.bound - fit.trace[0] > 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_update_is_the_best_belief_for_its_labels(family: str) -> None:
+    X, rng = clouds(30, 2, 2), np.random.default_rng(3)
+    shares = rng.dirichlet(np.ones(2), 30)
+    prior = prior_belief(X, 2, family)
+    statistics = expected_statistics(X, shares, np.zeros((2, 2)), KINDS[family])
+
+    def bound(posterior: Belief) -> float:
+        """All terms but the entropy of the labels, which do not change."""
+        labels = statistics.counts @ posterior.weights.expected_logs
+        terms = bound_terms(prior, posterior, statistics)
+        return terms["rows"] + float(labels) + sum(list(terms.values())[3:])
+
+    best = prior.updated(statistics)
+    greatest = bound(best)
+    for _ in range(10):
+        factor = np.exp(0.05 * rng.standard_normal())
+        for name in ("mean_precisions", "degrees_of_freedom", "scales"):
+            assert bound(_changed(best, name, getattr(best, name) * factor)) < greatest
+        moved = best.means + 0.05 * rng.standard_normal(best.means.shape)
+        assert bound(_changed(best, "means", moved)) < greatest
+
+
+def _changed(belief: Belief, name: str, value: Floats) -> Belief:
+    return replace(belief, **{name: value})  # type: ignore[arg-type]
+
+
+def log_evidence_of_component(prior: Belief, X: Floats) -> float:
+    """Log-evidence of rows of one component, one row after another, by SciPy's Student t."""
+    total, d = 0.0, X.shape[1]
+    tied = prior.kind == "tied"
+    belief = replace(
+        prior,
+        weights=Dirichlet(np.ones(1)),
+        means=prior.means[:1],
+        mean_precisions=prior.mean_precisions[:1],
+        degrees_of_freedom=prior.degrees_of_freedom if tied else prior.degrees_of_freedom[:1],
+        scales=prior.scales if tied else prior.scales[:1],
+    )
+    for x in X:
+        kappa, nu = belief.mean_precisions[0], float(np.ravel(belief.degrees_of_freedom)[0])
+        widening = (kappa + 1) / kappa
+        mean = belief.means[0]
+        if belief.kind in ("full", "tied"):
+            scale = belief.scales.reshape(d, d) * widening / (nu + 1 - d)
+            total += float(scipy.stats.multivariate_t(mean, scale, nu + 1 - d).logpdf(x))
+        elif belief.kind == "diag":
+            widths = np.sqrt(belief.scales[0] * widening / nu)
+            total += scipy.stats.t(nu, mean, widths).logpdf(x).sum()
+        else:
+            scale = belief.scales[0] * widening / nu * np.eye(d)
+            total += float(scipy.stats.multivariate_t(mean, scale, d * nu).logpdf(x))
+        one = expected_statistics(x[None], np.ones((1, 1)), np.zeros((1, d)), belief.kind)
+        belief = belief.updated(one)
+    return float(total)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.derives("prop-one-component", "thm-predictive", "eq-student-predictive")
+def test_the_bound_of_one_component_is_the_evidence(family: str) -> None:
+    X = clouds(20, 3, 4)
+    fit = fit_variational(X, 1, family, mean_precision=0.3, degrees_of_freedom=3.7)
+    assert fit.bound == pytest.approx(log_evidence_of_component(fit.prior, X), abs=1e-8)
+    # and the predictive density is the ratio of two evidences
+    more = np.vstack([X, [[0.3, -1.0, 2.0]]])
+    ratio = log_evidence_of_component(fit.prior, more) - fit.bound
+    assert fit.predictive(more[-1:])[0] == pytest.approx(ratio, abs=1e-8)
+
+
+def log_evidence(prior: Belief, X: Floats) -> float:
+    """Exact log-evidence under a symmetric Dirichlet prior: the sum over all labellings."""
+    n, k = len(X), prior.n_components
+    assert isinstance(prior.weights, Dirichlet)
+    a = prior.weights.concentration
+    components: dict[tuple[int, ...], float] = {(): 0.0}
+    values = []
+    for labels in product(range(k), repeat=n):
+        total = 0.0
+        for j in range(k):
+            mine = tuple(i for i in range(n) if labels[i] == j)
+            if mine not in components:
+                components[mine] = log_evidence_of_component(prior, X[list(mine)])
+            total += components[mine]
+        counts = np.bincount(labels, minlength=k)
+        total += float(log_gamma(a + counts).sum() - log_gamma(a).sum())
+        values.append(total + float(log_gamma(a.sum()) - log_gamma(a.sum() + n)))
+    return float(scipy.special.logsumexp(values))
+
+
+@pytest.mark.parametrize("family", ["VVV", "VVI", "VII"])
+@pytest.mark.derives("prop-label-symmetry")
+def test_the_bound_of_clear_clusters_misses_the_symmetry_of_labels(family: str) -> None:
+    X = np.array([[-50.4], [-50.1], [-49.8], [-49.3], [49.5], [50.0], [50.6]])
+    options: dict[str, Any] = {
+        "mean_precision": 1e-4,
+        "degrees_of_freedom": 5.0,
+        "scale": {"VVV": [[1.0]], "VVI": [1.0], "VII": 1.0}[family],
+    }
+    prior = prior_belief(X, 2, family, **options)
+    fit = fit_variational(X, 2, family, tol=1e-12, random_state=0, **options)
+    # given the labels the factors are exact, and other labels have a millionth of the evidence
+    assert log_evidence(prior, X) - fit.bound == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_the_bound_is_below_the_evidence_where_labels_are_in_doubt() -> None:
+    X = np.random.default_rng(0).standard_normal((7, 1))
+    for concentration in (0.1, 1.0, 10.0):
+        prior = prior_belief(X, 2, concentration=concentration)
+        evidence = log_evidence(prior, X)
+        for seed in range(3):
+            fit = fit_variational(
+                X, 2, concentration=concentration, start="random", random_state=seed
+            )
+            assert fit.bound < evidence
+
+
+# ---------------------------------------------------------------- prediction
+
+
+@pytest.mark.parametrize("sticks", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_predictive_density_is_an_average_over_draws(family: str, sticks: bool) -> None:
+    belief = a_belief(family, sticks=sticks)
+    X = clouds(3, 2, 9)
+    weights, means, precisions = draws(belief, 20_000, 5)
+    predicted = np.exp(belief.log_predictive(X))
+    determinants = np.sqrt(np.linalg.det(precisions))
+    for i, x in enumerate(X):
+        residuals = x - means
+        distances = np.einsum("nki,nkij,nkj->nk", residuals, precisions, residuals)
+        values = weights * determinants * np.exp(-0.5 * distances) / (2 * np.pi)
+        assert_mean(values.sum(axis=1), predicted[i])
+
+
+@pytest.mark.parametrize("weight_prior", WEIGHT_PRIORS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_predictive_density_integrates_to_one(family: str, weight_prior: str) -> None:
+    X = clouds(30, 1, 3)
+    fit = fit_variational(
+        X, 3, family, weight_prior=weight_prior, concentration=2.0, random_state=0
+    )
+    total, _ = scipy.integrate.quad(
+        lambda x: float(np.exp(fit.predictive(np.array([[x]])))[0]), -np.inf, np.inf, limit=200
+    )
+    assert total == pytest.approx(1.0, abs=1e-6)  # of the quadrature
+
+
+# ---------------------------------------------------------------- the fit
+
+
+def test_superfluous_components_are_left_without_rows() -> None:
+    X = gmm.datasets.old_faithful().X
+    used = [
+        fit_variational(X, 8, concentration=c, random_state=0, tol=1e-6).effective_components()
+        for c in (1e-4, 1.0, 1e3)
+    ]
+    assert used[0] == 2
+    assert used == sorted(used)
+    assert used[2] == 8
+
+
+def test_weights_mean_repetition() -> None:
+    X = clouds(40, 2, 1)
+    weights = np.arange(40) % 3
+    start = X[[1, 2, 7]]
+    a = fit_variational(X, 3, start=start, sample_weight=weights, max_iter=20)
+    b = fit_variational(np.repeat(X, weights, axis=0), 3, start=start, max_iter=20)
+    assert a.bound == pytest.approx(b.bound, rel=1e-10)
+    np.testing.assert_allclose(a.mixture.means, b.mixture.means, rtol=1e-8)
+
+
+def test_rows_may_arrive_in_blocks() -> None:
+    X = clouds(60, 2, 1)
+    whole = fit_variational(X, 3, start=X[:3], max_iter=10)
+    parts = fit_variational(BlockRows([X[:20], X[20:]]), 3, start=X[:3], max_iter=10)
+    assert parts.bound == pytest.approx(whole.bound, rel=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_far_from_the_origin_nothing_changes(family: str) -> None:
+    X = clouds(60, 2, 2)
+    near = fit_variational(X, 3, family, start=X[:3], max_iter=10)
+    far = fit_variational(X + 1e5, 3, family, start=X[:3] + 1e5, max_iter=10)
+    assert far.bound == pytest.approx(near.bound, abs=1e-6)  # rows are rounded at 1e5
+    np.testing.assert_allclose(far.mixture.means - 1e5, near.mixture.means, atol=1e-7)
+
+
+def test_a_start_is_statistics_of_rows_that_are_as_it_says() -> None:
+    for family in FAMILIES:
+        mixture = random_mixture(family, 3, 2, seed=1)
+        statistics = statistics_of_mixture(mixture, 50.0)
+        again = m_step(statistics, family)
+        np.testing.assert_allclose(again.weights, mixture.weights, rtol=1e-12)
+        np.testing.assert_allclose(again.means, mixture.means, rtol=1e-12)
+        np.testing.assert_allclose(again.stored, mixture.stored, rtol=1e-12)
+
+
+def test_the_best_of_many_starts_is_returned() -> None:
+    X = clouds(80, 2, 3, n_clouds=5)
+    fit = fit_variational(X, 5, start="random", n_starts=6, random_state=0, tol=1e-6)
+    assert len(fit.starts) == 6
+    assert fit.bound == max(fit.starts) > min(fit.starts)
+
+
+def test_an_empty_component_stays_at_the_prior() -> None:
+    X = clouds(100, 2, 1, n_clouds=1)
+    mixture = gmm.Mixture([1.0, 0.0], [X.mean(axis=0), [50.0, 50.0]], [np.cov(X.T)] * 2)
+    fit = fit_variational(X, 2, concentration=1e-6, start=mixture)
+    np.testing.assert_allclose(fit.posterior.means[1], X.mean(axis=0), atol=1e-8)
+    assert fit.posterior.weights.expected_logs[1] < -1e5  # far below what an exponential can show
+    assert np.isfinite(fit.bound)
+
+
+def test_the_end_is_said() -> None:
+    X = gmm.datasets.old_faithful().X
+    fit = fit_variational(X, 2, random_state=0)
+    assert fit.converged
+    assert fit.n_iter == len(fit.trace) - 1 < 100
+    assert "2 components, 2 effective" in repr(fit)
+    stopped = fit_variational(X, 2, random_state=0, max_iter=1)
+    assert not stopped.converged
+    assert "stopped at max_iter" in repr(stopped)
+    assert fit_variational(X, 2, random_state=0, max_iter=0).n_iter == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_components": 0}, "n_components: expected an integer of at least 1"),
+        ({"family": "VEV"}, "family: expected one of VVV, EEE, VVI, VII, got 'VEV'"),
+        ({"weight_prior": "flat"}, "weight_prior: expected one of 'dirichlet'"),
+        ({"concentration": 0.0}, "concentration: expected a positive number"),
+        ({"mean": [0.0]}, r"mean: expected shape \(2,\)"),
+        ({"mean_precision": 0.0}, "mean_precision: expected a positive number"),
+        ({"degrees_of_freedom": 1.0}, "degrees_of_freedom: expected more than 1, got 1.0"),
+        ({"scale": [1.0, 2.0]}, r"scale: expected shape \(2, 2\)"),
+        ({"scale": -np.eye(2)}, "scale"),
+        ({"scale": [1.0, -1.0], "family": "VVI"}, "scale: expected positive numbers"),
+        ({"scale": -1.0, "family": "VII"}, "scale: expected a finite number of at least 0"),
+        ({"tol": -1.0}, "tol: expected"),
+        ({"max_iter": -1}, "max_iter: expected"),
+        ({"n_starts": 0}, "n_starts: expected"),
+        ({"start": "best"}, "start: expected one of"),
+        ({"X": np.column_stack([np.arange(9.0), np.ones(9)])}, "feature 1 is constant"),
+        ({"X": np.arange(9.0)[:, None] * [1, 2]}, "covariances of component 0|not positive"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_variational(**{"X": clouds(20, 2, 0), "n_components": 2, **arguments})
+
+
+def test_predictions_need_the_features_of_the_fit() -> None:
+    fit = fit_variational(clouds(20, 2, 0), 2, random_state=0)
+    with pytest.raises(ValueError, match="X: expected 2 features"):
+        fit.predictive(np.zeros((3, 1)))
+    assert fit.predictive(np.zeros((3, 2))).shape == (3,)
