@@ -131,7 +131,7 @@ def _gain(
     rows: Rows, family: str, k: int, rng: np.random.Generator
 ) -> tuple[Outcome | None, float]:
     """The fit of k components, and twice the gain in log-likelihood by one more."""
-    found = search(rows, [(family, k), (family, k + 1)], rng)
+    found = search(rows, [(family, k), (family, k + 1)], rng, hierarchical=False)
     fewer, more = found.get((family, k)), found.get((family, k + 1))
     if fewer is None:
         return None, inf

@@ -60,6 +60,7 @@ def search(
     ridge: float = 0.0,
     prior: PriorFor | None = None,
     tol: float = FINE,
+    hierarchical: bool = True,
 ) -> dict[Cell, Outcome]:
     """The best plausible fit of each cell; cells without one are left out.
 
@@ -74,15 +75,20 @@ def search(
         The prior of fits with a given number of components.
     tol : float
         The tolerance of the last stage, in nats for a unit of weight.
+    hierarchical : bool
+        Whether agglomerative partitions are among the starts. For a few cells they take most of the
+        time and are rarely missed.
     """
-    table = _Table(rows, ridge, prior)
+    table = _Table(rows, ridge, prior, hierarchical)
     if rows.n_rows <= 2 * PART_ROWS:
         table.fill(cells, rng)
     else:
         table.try_briefly(
             [
                 (cell, table.batch.moments(table.batch.shares(outcome.mixture)))
-                for part in search_parts(rows, cells, rng, ridge=ridge, prior=prior)
+                for part in search_parts(
+                    rows, cells, rng, ridge=ridge, prior=prior, hierarchical=hierarchical
+                )
                 for cell, outcome in part.items()
             ]
         )
@@ -97,11 +103,12 @@ def search_parts(
     *,
     ridge: float = 0.0,
     prior: PriorFor | None = None,
+    hierarchical: bool = True,
 ) -> list[dict[Cell, Outcome]]:
     """The best plausible fits of each cell to random parts of the rows."""
     parts = []
     for _ in range(PARTS):
-        table = _Table(rows.sample(PART_ROWS, rng), ridge, prior)
+        table = _Table(rows.sample(PART_ROWS, rng), ridge, prior, hierarchical)
         table.fill(cells, rng)
         parts.append(table.best)
     return parts
@@ -122,8 +129,15 @@ def is_plausible(cell: Cell, outcome: Outcome, n_features: int) -> bool:
 class _Table:
     """The best outcomes so far, on some rows."""
 
-    def __init__(self, rows: Rows, ridge: float, prior: PriorFor | None = None) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        ridge: float,
+        prior: PriorFor | None = None,
+        hierarchical: bool = True,
+    ) -> None:
         self.rows = rows
+        self.hierarchical = hierarchical
         self.prior = prior
         self.batch = Batch(rows, ridge, prior)
         deviations = np.sqrt(rows.variances)
@@ -206,13 +220,16 @@ class _Table:
 
     def _partitions(self, numbers: list[int]) -> dict[int, list[FloatArray]]:
         """Moments of the agglomerative partitions; of one feature also those of quantiles."""
-        levels = hierarchy(self.rows, max(numbers))
+        n = self.rows.n_rows
+        levels = {1: np.zeros(n, dtype=np.int64)}
+        if self.hierarchical:
+            levels = hierarchy(self.rows, max(numbers))
         partitions = {k: [self.batch.of_labels(levels[k], k)] for k in numbers if k in levels}
         if self.rows.n_features == 1:
             ranks = np.argsort(np.argsort(self.batch.rows[0], kind="stable"))
-            for k in partitions:
-                labels = ranks * k // len(ranks)
-                partitions[k].append(self.batch.of_labels(labels, k))
+            for k in numbers:
+                quantiles = self.batch.of_labels(ranks * k // n, k)
+                partitions.setdefault(k, []).append(quantiles)
         return partitions
 
     def _near(self, k: int, rng: np.random.Generator) -> FloatArray:

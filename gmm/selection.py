@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm.batch import Batch, Candidate, Outcome
+from gmm.batch import Outcome
 from gmm.checks import (
     FloatArray,
     RandomState,
@@ -30,8 +30,8 @@ from gmm.em import Fit, Run, Trace, fit
 from gmm.families import FAMILIES, n_parameters, parse_family
 from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
-from gmm.rows import Rows, Source, as_source
-from gmm.search import COARSE, Cell, search, search_parts
+from gmm.rows import Rows, Source, as_rows, as_source
+from gmm.search import Cell, search, search_parts
 
 __all__ = ["CRITERIA", "Selection", "aic", "bic", "cross_validated", "icl", "select"]
 
@@ -379,9 +379,7 @@ class Selection:
             raise ValueError(
                 "criterion: 'cv' needs rows in an array, got rows that arrive in blocks"
             )
-        cells = {cell: self._mixture(cell) for cell in self._found()}
-        values = held_out(self.rows, list(cells.values()), n_folds, rng, self.ridge, self.priors)
-        self._held_out = dict(zip(cells, values, strict=True))
+        self._held_out = held_out(self.rows, self._found(), n_folds, rng, self.ridge, self.priors)
 
     def _choose(self) -> None:
         """Finish the fits that might be the best, and find which one is."""
@@ -397,7 +395,8 @@ class Selection:
 
 def cross_validated(
     X: ArrayLike,
-    mixture: Mixture,
+    n_components: int,
+    family: str = "VVV",
     *,
     n_folds: int = 5,
     sample_weight: ArrayLike | None = None,
@@ -409,49 +408,59 @@ def cross_validated(
     Parameters
     ----------
     X : array (n, d)
-    mixture : Mixture
-        A fit of all rows: EM on the others begins here for each fold.
+    n_components : int
+    family : str
     n_folds : int
     sample_weight : array (n,), optional
     ridge : float
     random_state : int, Generator or None
-        Deals the rows to the folds.
+        Deals the rows to the folds, and draws the seeds of starts.
 
     Returns
     -------
     float
-        The sum over folds; −∞ if a fit becomes singular.
+        The sum over folds; −∞ if there is no sound fit of the rows outside of one.
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.acidity().X
+    >>> cross_validated(X, 2, "E", random_state=0) > cross_validated(X, 1, "E", random_state=0)
+    True
     """
-    rows = as_source(X, sample_weight, min_rows=as_count(n_folds, "n_folds", minimum=2))
-    if not isinstance(rows, Rows):
-        raise TypeError("X: expected an array, got rows that arrive in blocks")
-    rng = as_generator(random_state)
-    return held_out(rows, [mixture], n_folds, rng, as_non_negative(ridge, "ridge"))[0]
+    k = as_count(n_components, "n_components")
+    rows = as_rows(X, sample_weight, min_rows=as_count(n_folds, "n_folds", minimum=2))
+    cell = (parse_family(family, rows.n_features), k)
+    width = as_non_negative(ridge, "ridge")
+    return held_out(rows, [cell], n_folds, as_generator(random_state), width)[cell]
 
 
 def held_out(
     rows: Rows,
-    mixtures: list[Mixture],
+    cells: list[Cell],
     n_folds: int,
     rng: np.random.Generator,
     ridge: float,
     priors: dict[int, Prior] | None = None,
-) -> list[float]:
-    """The held-out log-likelihood of several mixtures, on the same folds."""
+) -> dict[Cell, float]:
+    """The held-out log-likelihood of several cells, on the same folds.
+
+    Each fold's fits are sought afresh: EM from a fit of all rows would stay near it, and so have
+    seen what it is judged by.
+    """
     prior = None if priors is None else priors.__getitem__
     fold = rng.permutation(np.arange(rows.n_rows) % n_folds)
-    totals = np.zeros(len(mixtures))
+    totals = dict.fromkeys(cells, 0.0)
     for i in range(n_folds):
         seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
-        batch = Batch(seen, ridge, prior)
-        candidates = [Candidate(m.family, batch.moments(batch.shares(m))) for m in mixtures]
-        for j, outcome in enumerate(batch.run(candidates, COARSE)):
-            if outcome.parameters is None:
-                totals[j] = -inf
+        possible = [cell for cell in cells if cell[1] <= seen.n_rows]
+        found = search(seen, possible, rng, ridge=ridge, prior=prior, hierarchical=False)
+        for cell in cells:
+            if cell in found:
+                totals[cell] += found[cell].mixture.log_likelihood(unseen.X, unseen.weights)
             else:
-                totals[j] += outcome.mixture.log_likelihood(unseen.X, unseen.weights)
-    values: list[float] = totals.tolist()
-    return values
+                totals[cell] = -inf
+    return totals
 
 
 def log_assignments(rows: Source, mixture: Mixture) -> float:

@@ -41,6 +41,16 @@ def test_the_seed_decides_and_nothing_else() -> None:
         assert one[cell].log_likelihood == two[cell].log_likelihood
 
 
+@pytest.mark.parametrize("family", ["EEE", "VVI"])
+def test_a_few_cells_are_found_without_the_hierarchy_too(family: str) -> None:
+    rows = as_rows(gmm.datasets.old_faithful().X)
+    cells = [(family, 1), (family, 2), (family, 3)]
+    whole = search(rows, cells, np.random.default_rng(0))
+    quick = search(rows, cells, np.random.default_rng(0), hierarchical=False)
+    for cell in cells:
+        assert quick[cell].log_likelihood == pytest.approx(whole[cell].log_likelihood, abs=1e-2)
+
+
 def test_splits_and_mergers_keep_all_rows() -> None:
     X = gmm.datasets.iris().X
     table = table_of(X, ["VVV"], 3)

@@ -146,17 +146,26 @@ def test_other_criteria_choose_by_their_own_value(criterion: str) -> None:
 @pytest.mark.derives("eq-cross-validation")
 def test_cross_validation_is_a_sum_over_folds_of_fits_that_have_not_seen_them() -> None:
     X = gmm.datasets.iris().X
-    mixture = gmm.fit(X, 2, random_state=0).mixture
-    got = cross_validated(X, mixture, n_folds=4, random_state=3)
+    got = cross_validated(X, 2, n_folds=4, random_state=3)
     fold = np.random.default_rng(3).permutation(np.arange(150) % 4)
-    wanted = sum(
-        gmm.fit(X[fold != i], 2, start=mixture, tol=1e-9).mixture.log_likelihood(X[fold == i])
-        for i in range(4)
-    )
+    fits = [gmm.fit(X[fold != i], 2, n_starts=5, random_state=0, tol=1e-9) for i in range(4)]
+    wanted = sum(fit.mixture.log_likelihood(X[fold == i]) for i, fit in enumerate(fits))
     assert got == pytest.approx(wanted, abs=0.02)
-    assert got < mixture.log_likelihood(X)
+    assert got < gmm.fit(X, 2, random_state=0).log_likelihood
     with pytest.raises(ValueError, match="n_folds: expected an integer of at least 2"):
-        cross_validated(X, mixture, n_folds=1)
+        cross_validated(X, 2, n_folds=1)
+    assert cross_validated(X[:8], 6, "VVV", random_state=0) == -np.inf
+
+
+def test_cross_validation_is_not_led_by_the_rows_that_are_left_out() -> None:
+    """EM from the fit of all rows stays where it is: three components would seem to do well."""
+    truth = gmm.Mixture([0.5, 0.5], [[-1.5], [1.5]], [1.0, 1.0], "VII")
+    right = 0
+    for seed in range(8):
+        X = truth.sample(200, seed)[0]
+        values = [cross_validated(X, k, "E", random_state=seed) for k in (2, 3)]
+        right += values[0] > values[1]
+    assert right >= 6
 
 
 @pytest.mark.derives("thm-map-bounded")
