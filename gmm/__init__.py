@@ -17,7 +17,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gmm import bound
-from gmm.checks import ConvergenceWarning, FileFormatError, SingularCovarianceError
+from gmm.checks import (
+    ConvergenceWarning,
+    FileFormatError,
+    MissingDataWarning,
+    SingularCovarianceError,
+)
 from gmm.em import Fit, Progress, Trace, fit
 from gmm.mixture import Mixture
 from gmm.normal import Normal
@@ -40,6 +45,7 @@ __all__ = [
     "FileFormatError",
     "Fit",
     "GaussianMixture",
+    "MissingDataWarning",
     "Mixture",
     "Normal",
     "Prior",

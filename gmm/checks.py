@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ConvergenceWarning", "FileFormatError", "SingularCovarianceError"]
+__all__ = [
+    "ConvergenceWarning",
+    "FileFormatError",
+    "MissingDataWarning",
+    "SingularCovarianceError",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,6 +35,10 @@ class SingularCovarianceError(ValueError):
 
 class ConvergenceWarning(UserWarning):
     """A fit stopped before its stopping rule was met."""
+
+
+class MissingDataWarning(UserWarning):
+    """Rows in which every value is missing say nothing, and were left out."""
 
 
 class FileFormatError(ValueError):
@@ -90,9 +99,11 @@ def refuse_non_finite(block: NDArray[Any], name: str, first_row: int = 0) -> Non
         return
     place = np.argwhere(~np.isfinite(block))[0]
     value = block[tuple(place)]
-    what = "NaN" if np.isnan(value) else "infinity"
+    missing = bool(np.isnan(value))
+    what = "NaN" if missing else "infinity"
     where = ", ".join(str(int(i) + (first_row if axis == 0 else 0)) for axis, i in enumerate(place))
-    raise ValueError(f"{name}: expected finite numbers, got {what} at [{where}]")
+    advice = "; for missing values see gmm.missing" if missing and name == "X" else ""
+    raise ValueError(f"{name}: expected finite numbers, got {what} at [{where}]{advice}")
 
 
 def as_vector(values: ArrayLike, name: str, size: int | None = None) -> FloatArray:

@@ -33,10 +33,11 @@ from gmm.criteria import aic, bic
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
+from gmm.missing import as_source_with_missing
 from gmm.mixture import Mixture
 from gmm.natural import statistics_size
 from gmm.prior import Prior, as_prior
-from gmm.rows import Rows, Source, as_source
+from gmm.rows import Rows, Source
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep, sweep_of
@@ -214,6 +215,7 @@ def fit(
     ridge: float = 0.0,
     prior: Prior | str | None = None,
     sample_weight: ArrayLike | None = None,
+    missing: str = "raise",
     accelerate: str = "none",
     keep: int | str | Iterable[int] = (),
     callback: Callable[[Progress], object] | None = None,
@@ -260,6 +262,14 @@ def fit(
         :func:`gmm.prior.default_prior`.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
+    missing : str
+        "raise"
+            NaN is refused.
+        "em"
+            NaN marks a missing value, and the fit maximises the likelihood of the others
+            (:mod:`gmm.missing`), for arrays and ``.npy`` files. Named starts look at rows that
+            one normal distribution has completed. Rows without any value are left out, with a
+            :class:`gmm.checks.MissingDataWarning`.
     accelerate : str
         "none"
             Plain EM.
@@ -312,7 +322,7 @@ def fit(
     array([0.356, 0.644])
     """
     k = as_count(n_components, "n_components")
-    rows = as_source(X, sample_weight, min_rows=k)
+    rows = as_source_with_missing(X, sample_weight, missing, min_rows=k)
     rule = _StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )

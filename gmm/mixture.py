@@ -401,6 +401,7 @@ class Mixture:
         Parameters
         ----------
         X : array (n, d)
+            Of rows with missing values, :func:`gmm.missing.log_density` takes what is seen.
 
         Returns
         -------
@@ -526,6 +527,23 @@ class Mixture:
         family = of_marginals(self.family)
         stored = restrict(covariances, family, weights)
         return Mixture.from_stored(weights, np.array([part.mean for part in parts]), stored, family)
+
+    def impute(
+        self, X: ArrayLike, *, draw: bool = False, random_state: RandomState = None
+    ) -> FloatArray:
+        """Rows with their missing values filled in (:func:`gmm.missing.impute`).
+
+        Parameters
+        ----------
+        X : array (n, d)
+            NaN marks what is missing.
+        draw : bool
+            By draws from the conditional distribution instead of its means.
+        random_state : int, Generator or None
+        """
+        from gmm import missing
+
+        return missing.impute(self, X, draw=draw, random_state=random_state)
 
     # ------------------------------------------------------------------ files
 

@@ -340,13 +340,9 @@ def as_source(X: Any, sample_weight: ArrayLike | None = None, *, min_rows: int =
     min_rows : int
         The least number of rows of positive weight.
     """
+    X = loaded(X)
     if isinstance(X, Source):
         pass
-    elif isinstance(X, str | os.PathLike):
-        path = os.fspath(X)
-        if not path.endswith(".npy"):
-            raise ValueError(f"X: expected the path of a .npy file, got {path!r}")
-        X = np.load(path, mmap_mode="r", allow_pickle=False)
     elif hasattr(X, "to_batches"):
         X = BlockRows(_Batches(X))
     elif hasattr(X, "dask") and hasattr(X, "chunks"):
@@ -363,6 +359,16 @@ def as_source(X: Any, sample_weight: ArrayLike | None = None, *, min_rows: int =
             f"X: expected at least {min_rows} rows, one for each component, got {X.n_rows}"
         )
     return X
+
+
+def loaded(X: Any) -> Any:
+    """A memory map, if it is the path of a ``.npy`` file; anything else as it is."""
+    if not isinstance(X, str | os.PathLike):
+        return X
+    path = os.fspath(X)
+    if not path.endswith(".npy"):
+        raise ValueError(f"X: expected the path of a .npy file, got {path!r}")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 class _Batches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from math import inf, nan
 from typing import Any
@@ -28,9 +29,10 @@ from gmm.checks import (
 from gmm.criteria import aic, bic, icl
 from gmm.em import Fit, Run, Trace, fit
 from gmm.families import FAMILIES, n_parameters, parse_family
+from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
-from gmm.rows import Rows, Source, as_rows, as_source
+from gmm.rows import Rows, Source, as_rows
 from gmm.search import Cell, search, search_parts
 
 __all__ = ["CRITERIA", "Selection", "aic", "bic", "cross_validated", "icl", "select"]
@@ -52,6 +54,7 @@ def select(
     criterion: str = "bic",
     *,
     sample_weight: ArrayLike | None = None,
+    missing: str = "raise",
     ridge: float = 0.0,
     prior: Prior | str | None = None,
     tol: float = 1e-8,
@@ -73,6 +76,9 @@ def select(
         that were left out (:func:`cross_validated`). Of all of them smaller is better.
     sample_weight : array (n,), optional
         As for :func:`gmm.fit`.
+    missing : str
+        "raise" or "em", as for :func:`gmm.fit`. Of incomplete rows the starts are sought among
+        completed ones, which takes one fit for each cell and start. Not with "cv".
     ridge : float
     prior : Prior, "default" or None
         As for :func:`gmm.fit`. The criteria take the log-likelihood without the prior.
@@ -106,7 +112,7 @@ def select(
     2322.192
     """
     counts = _numbers(n_components)
-    rows = as_source(X, sample_weight, min_rows=min(counts))
+    rows = as_source_with_missing(X, sample_weight, missing, min_rows=min(counts))
     names = _families(families, rows.n_features)
     as_choice(criterion, "criterion", CRITERIA)
     width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
@@ -377,7 +383,8 @@ class Selection:
     def _cross_validate(self, n_folds: int, rng: np.random.Generator) -> None:
         if not isinstance(self.rows, Rows):
             raise ValueError(
-                "criterion: 'cv' needs rows in an array, got rows that arrive in blocks"
+                "criterion: 'cv' needs rows in an array, and no missing values; take another "
+                "criterion"
             )
         self._held_out = held_out(self.rows, self._found(), n_folds, rng, self.ridge, self.priors)
 
@@ -466,8 +473,10 @@ def held_out(
 def log_assignments(rows: Source, mixture: Mixture) -> float:
     """Σ w log max_k r_ik: how far the rows are from being assigned with certainty."""
     total = 0.0
+    incomplete = isinstance(rows, IncompleteRows)
+    shares = partial(responsibilities, mixture) if incomplete else mixture.responsibilities
     for block, weights in rows:
-        certain = np.log(mixture.responsibilities(block).max(axis=1))
+        certain = np.log(shares(block).max(axis=1))
         total += float(certain.sum() if weights is None else weights @ certain)
     return min(total, 0.0)
 
