@@ -5,7 +5,6 @@ scikit-learn itself is not needed.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -13,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm.checks import (
-    ConvergenceWarning,
     FloatArray,
     RandomState,
     as_choice,
@@ -23,7 +21,7 @@ from gmm.checks import (
     as_positive,
     as_vector,
 )
-from gmm.estimator import NOT_CONVERGED, MixtureEstimator, enough_rows
+from gmm.estimator import MixtureEstimator, enough_rows, warn_not_converged
 from gmm.families import FAMILIES, stored_shape
 from gmm.mixture import Mixture
 from gmm.rows import Rows
@@ -209,8 +207,9 @@ class BayesianGaussianMixture(MixtureEstimator):
                 best = run
         assert best is not None
         if not best.converged and max_iter > 0:
-            warnings.warn(NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
+            warn_not_converged()
         self._take_belief(best, prior, rows.X.dtype)
+        self._remember_names(X)
         return self
 
     def _ascend(

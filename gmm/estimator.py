@@ -26,7 +26,6 @@ from gmm.checks import (
     as_matrix,
     as_non_negative,
     as_numbers,
-    as_probabilities,
     as_vector,
 )
 from gmm.criteria import aic, bic
@@ -69,6 +68,15 @@ def _not_fitted(message: str) -> Exception:
     peer = sys.modules.get("sklearn.exceptions")
     error: Exception = getattr(peer, "NotFittedError", NotFittedError)(message)
     return error
+
+
+def warn_not_converged() -> None:
+    """Warn, in a way that who expects scikit-learn's warning of that name understands too."""
+    peer = sys.modules.get("sklearn.exceptions")
+    category: type[Warning] = ConvergenceWarning
+    if peer is not None:
+        category = type("ConvergenceWarning", (ConvergenceWarning, peer.ConvergenceWarning), {})
+    warnings.warn(NOT_CONVERGED, category, stacklevel=3)
 
 
 class MixtureEstimator(ABC):
@@ -122,6 +130,30 @@ class MixtureEstimator(ABC):
             target_tags=TargetTags(required=False),
             input_tags=InputTags(),
         )
+
+    def set_fit_request(self, *, sample_weight: bool | str | None) -> Self:
+        """Say whether metadata routing of scikit-learn hands ``sample_weight`` to ``fit``.
+
+        Parameters
+        ----------
+        sample_weight : bool, str or None
+            True or False, or the name under which it is passed; None raises if it is passed.
+        """
+        request = self.get_metadata_routing()
+        request.fit.add_request(param="sample_weight", alias=sample_weight)
+        self._metadata_request = request
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        """What scikit-learn's metadata routing asks; it needs scikit-learn."""
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        known = getattr(self, "_metadata_request", None)
+        if known is not None:
+            return known
+        request = MetadataRequest(owner=type(self).__name__)
+        request.fit.add_request(param="sample_weight", alias=None)
+        return request
 
     # ------------------------------------------------------------------ fitting
 
@@ -193,11 +225,46 @@ class MixtureEstimator(ABC):
             self._refuse_other_features(X)
         return self._evaluated()
 
+    def _n_parameters(self) -> int:
+        """The number of free parameters, by scikit-learn's name (:eq:`eq-parameter-count`)."""
+        return self._fitted().n_parameters
+
     def _evaluated(self) -> Mixture:
         """What gives densities and responsibilities."""
         return self.mixture_
 
+    def _remember_names(self, X: ArrayLike) -> None:
+        """Keep the names of the features, if all of them are text."""
+        names = _names(X)
+        if names is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _compare_names(self, X: ArrayLike) -> None:
+        """Warn or raise if the names of the features are not those of the fit."""
+        known, given = getattr(self, "feature_names_in_", None), _names(X)
+        name = type(self).__name__
+        if known is None and given is not None:
+            warnings.warn(
+                f"X has feature names, but {name} was fitted without feature names",
+                UserWarning,
+                stacklevel=5,
+            )
+        elif known is not None and given is None:
+            warnings.warn(
+                f"X does not have valid feature names, but {name} was fitted with feature names",
+                UserWarning,
+                stacklevel=5,
+            )
+        elif known is not None and given is not None and known.tolist() != given.tolist():
+            raise ValueError(
+                "The feature names should match those that were passed during fit.\n"
+                f"expected {known.tolist()}, got {given.tolist()}"
+            )
+
     def _refuse_other_features(self, X: ArrayLike) -> None:
+        self._compare_names(X)
         found = _matrix(X).shape[1]
         if found != self.n_features_in_:
             raise ValueError(
@@ -290,6 +357,8 @@ class GaussianMixture(MixtureEstimator):
     lower_bounds_ : list of float
         The same for each iteration of the best run.
     n_features_in_ : int
+    feature_names_in_ : array (d,) of str
+        Only if the data are a table whose columns all have text for names.
     mixture_ : Mixture
         The same parameters as one value, with all that a :class:`gmm.Mixture` can do.
 
@@ -371,11 +440,11 @@ class GaussianMixture(MixtureEstimator):
         again = self.warm_start and hasattr(self, "mixture_")
         rng = as_generator(self.random_state)
         best: Fit | None = None
-        met = False
+        met: bool = False
         for number in range(1 if again else as_count(self.n_init, "n_init")):
             try:
                 start = self.mixture_ if again else self._start(rows, family, rng)
-                watch = _Watch(self, tol * rows.total_weight, number)
+                watch = _Watch(self, tol, rows.total_weight, number, again)
                 result = fit(
                     rows,
                     k,
@@ -393,8 +462,9 @@ class GaussianMixture(MixtureEstimator):
         if best is None:
             raise SingularCovarianceError(_COLLAPSED)
         if not met and max_iter > 0:
-            warnings.warn(NOT_CONVERGED, ConvergenceWarning, stacklevel=2)
+            warn_not_converged()
         self._take(best.mixture, met, rows.X.dtype)
+        self._remember_names(X)
         self.n_iter_ = best.n_iter
         seen = best.trace.log_likelihood[: max(1, best.n_iter)] / best.total_weight
         self.lower_bounds_ = seen.tolist()
@@ -441,6 +511,8 @@ class GaussianMixture(MixtureEstimator):
             self.lower_bounds_ = []
         stream.update(rows.X, rows.weights)
         self._take(stream.mixture, False, rows.X.dtype)
+        if known is None:
+            self._remember_names(X)
         self.n_iter_ = stream.n_steps
         self.lower_bound_ = stream.log_likelihood / rows.total_weight
         self.lower_bounds_.append(self.lower_bound_)
@@ -458,6 +530,10 @@ class GaussianMixture(MixtureEstimator):
             if all(value is None for value in given):
                 return base
         weights, means, precisions = given
+        if weights is not None:
+            weights = _weights(weights, k)
+        if means is not None:
+            means = _of_shape(means, "means", (k, d))
         if precisions is None:
             assert base is not None
             covariances = base.stored
@@ -484,24 +560,42 @@ class GaussianMixture(MixtureEstimator):
 class _Watch:
     """scikit-learn's stopping rule: it compares what the E-steps of two iterations saw."""
 
-    def __init__(self, model: GaussianMixture, tolerance: float, number: int) -> None:
+    def __init__(
+        self, model: GaussianMixture, tol: float, total_weight: float, number: int, again: bool
+    ) -> None:
         self.model = model
-        self.tolerance = tolerance
-        self.seen: list[float] = []
-        self.met = False
+        self.tolerance = tol * total_weight
+        # what the last E-step of an earlier fit saw, if this one goes on from there
+        self.seen: list[float] = [model.lower_bound_ * total_weight] if again else []
+        self.met: bool = False
         if model.verbose:
             print(f"Initialization {number}")
 
     def __call__(self, progress: Progress) -> bool:
         self.seen.append(progress.log_likelihood)
         t = progress.iteration
-        if t >= 2:
+        if t >= 1 and len(self.seen) > 2:
             self.met = abs(self.seen[-2] - self.seen[-3]) < self.tolerance
         if self.model.verbose and self.met:
             print(f"Initialization converged. Log-likelihood {self.seen[-1]:.6f}")
         elif self.model.verbose > 1 and t and t % self.model.verbose_interval == 0:
             print(f"  Iteration {t}: log-likelihood {self.seen[-1]:.6f}")
         return self.met
+
+
+def _names(X: object) -> NDArray[np.object_] | None:
+    """The names of a table's columns, if all of them are text."""
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        return None
+    names = np.asarray(list(columns), dtype=object)
+    texts = [isinstance(name, str) for name in names]
+    if any(texts) and not all(texts):
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but the "
+            f"names are of the types {sorted({type(name).__name__ for name in names})}."
+        )
+    return names if len(names) and all(texts) else None
 
 
 def _matrix(X: ArrayLike) -> NDArray[Any]:
@@ -546,19 +640,40 @@ def _from_random_responsibilities(
 
 def _given_or(value: ArrayLike | None, base: Mixture | None, name: str) -> ArrayLike:
     if value is not None:
-        return as_probabilities(value, f"{name}_init") if name == "weights" else value
+        return value
     chosen: FloatArray = getattr(base, name)
     return chosen
 
 
-def _inverse(precisions: ArrayLike, kind: str, shape: tuple[int, ...]) -> FloatArray:
-    """Covariances from precisions, through the Cholesky factors of the latter."""
-    array: NDArray[Any] = np.asarray(precisions, dtype=np.float64)
+def _of_shape(values: ArrayLike, name: str, shape: tuple[int, ...]) -> FloatArray:
+    array = as_numbers(values, name).astype(np.float64)
     if array.shape != shape:
         raise ValueError(
-            f"The parameter '{kind} precision' should have the shape of {shape}, "
-            f"but got {array.shape}"
+            f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"
         )
+    return array
+
+
+def _weights(values: ArrayLike, n_components: int) -> FloatArray:
+    """Mixing proportions, refused in scikit-learn's words (which swap the extremes)."""
+    weights = _of_shape(values, "weights", (n_components,))
+    if not ((weights >= 0) & (weights <= 1)).all():
+        raise ValueError(
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{np.min(weights):.5f}, min value {np.max(weights):.5f}"
+        )
+    if not np.isclose(weights.sum(), 1.0):
+        raise ValueError(
+            "The parameter 'weights' should be normalized, but got sum(weights) = "
+            f"{np.sum(weights):.5f}"
+        )
+    weights /= weights.sum()
+    return weights
+
+
+def _inverse(precisions: ArrayLike, kind: str, shape: tuple[int, ...]) -> FloatArray:
+    """Covariances from precisions, through the Cholesky factors of the latter."""
+    array = _of_shape(precisions, f"{kind} precision", shape)
     if kind in ("diag", "spherical"):
         as_vector(array.ravel(), "precisions_init")
         if (array <= 0).any():
@@ -567,7 +682,7 @@ def _inverse(precisions: ArrayLike, kind: str, shape: tuple[int, ...]) -> FloatA
     try:
         if not np.allclose(array, np.swapaxes(array, -1, -2)):
             raise np.linalg.LinAlgError
-        factor = inverse_lower(np.linalg.cholesky(array))
+        factor = inverse_lower(np.linalg.cholesky(array).astype(np.float64, copy=False))
     except np.linalg.LinAlgError:
         raise ValueError(f"'{kind} precision' should be symmetric, positive-definite") from None
     return np.swapaxes(factor, -1, -2) @ factor

@@ -122,7 +122,8 @@ def starting_mixture(
     rng = as_generator(random_state)
     subset = rows.sample(max(START_ROWS, n_components), rng)
     if start == "random":
-        mixture = _from_means(rows, _distinct_rows(subset, n_components, rng), name, ridge)
+        means = _distinct_rows(subset, n_components, rng, ridge)
+        mixture = _from_means(rows, means, name, ridge)
     elif start == "octant":
         labels = _octants(subset, n_components)
         mixture = _from_labels(subset, labels, n_components, name, ridge, pooled=True)
@@ -583,9 +584,8 @@ def _from_labels(
     statistics = hard_step(values, labels, centres, "tied", rows.weights)
     filled = statistics.counts > 0
     if not filled.all():  # more components than distinct rows
-        return _from_means(
-            rows, _distinct_rows(rows, n_components, np.random.default_rng(0)), family, ridge
-        )
+        means = _distinct_rows(rows, n_components, np.random.default_rng(0), ridge)
+        return _from_means(rows, means, family, ridge)
     try:
         tied = m_step(statistics, "EEE", ridge)
     except SingularCovarianceError:
@@ -634,13 +634,21 @@ def _given_means(start: ArrayLike, n_components: int, rows: Source) -> FloatArra
     return means
 
 
-def _distinct_rows(rows: Rows, size: int, rng: np.random.Generator) -> FloatArray:
-    """Rows drawn at random, by weight; distinct as values if there are enough distinct ones."""
+def _distinct_rows(
+    rows: Rows, size: int, rng: np.random.Generator, ridge: float = 0.0
+) -> FloatArray:
+    """Rows drawn at random, by weight, distinct as values.
+
+    If there are too few of them, some are taken more than once: with a ridge, components that are
+    equal share their rows.
+    """
     weights = np.ones(rows.n_rows) if rows.weights is None else rows.weights
     order = np.argsort(rng.exponential(size=rows.n_rows) / weights)
     values = np.asarray(rows.X[order], dtype=np.float64)
     _, first = np.unique(values, axis=0, return_index=True)
     chosen = np.sort(first)[:size]
+    if len(chosen) < size and ridge:
+        chosen = np.resize(chosen, size)
     if len(chosen) < size:
         raise SingularCovarianceError(
             f"X: expected at least {size} distinct rows, one for each component, got {len(chosen)}"
