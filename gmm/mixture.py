@@ -8,12 +8,9 @@ that a row far from every component costs nothing but a large negative number.
 from __future__ import annotations
 
 import os
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm import threads
 from gmm.checks import (
-    FileFormatError,
     FloatArray,
     IntArray,
     RandomState,
@@ -67,9 +63,6 @@ from gmm.normal import (
 from gmm.rows import Source, as_rows, blocks
 
 __all__ = ["Mixture", "log_sum_exp"]
-
-FILE_FORMAT = "gmm.Mixture"
-FILE_VERSION = 1
 
 
 def log_sum_exp(values: FloatArray) -> FloatArray:
@@ -548,31 +541,16 @@ class Mixture:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the mixture to a ``.npz`` file, atomically: a reader sees all of it, or nothing.
+        """Write the mixture to a file, atomically (:func:`gmm.persistence.save`).
 
         Parameters
         ----------
         path : path
-            An existing file is replaced.
+            JSON if it ends in ``.json``, ``.npz`` otherwise. An existing file is replaced.
         """
-        target = Path(path)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    format=np.array(FILE_FORMAT),
-                    version=np.array(FILE_VERSION),
-                    family=np.array(self.family),
-                    weights=self.weights,
-                    means=self.means,
-                    covariances=self.stored,
-                )
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        from gmm import persistence
+
+        persistence.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Mixture:
@@ -585,27 +563,9 @@ class Mixture:
         FileNotFoundError
             If there is no such file.
         """
-        try:
-            with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-                fields = {name: _array(archive, name) for name in _FIELDS}
-            if str(fields["format"]) != FILE_FORMAT:
-                raise ValueError("another format")
-            version = int(fields["version"])
-        except FileNotFoundError:
-            raise
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
-        if version > FILE_VERSION:
-            raise FileFormatError(
-                f"{path}: written by a newer version of gmm (file version {version}, "
-                f"this one reads up to {FILE_VERSION})"
-            )
-        try:
-            return cls(
-                fields["weights"], fields["means"], fields["covariances"], str(fields["family"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
+        from gmm import persistence
+
+        return persistence.load(path)
 
 
 def responsibilities(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -624,15 +584,6 @@ def responsibilities(log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     scaled = np.exp(log_joint - greatest)
     totals = scaled.sum(axis=-1, keepdims=True)
     return scaled / totals, (np.log(totals) + greatest)[:, 0]
-
-
-_FIELDS = ("format", "version", "family", "weights", "means", "covariances")
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as member:
-        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-    return array
 
 
 def _shares(joint: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -676,4 +627,4 @@ def _as_stored(
             f"covariances: expected matrices of the family {family}, got others; "
             "give them in the family's own shape, or another family"
         )
-    return stored
+    return given if shape == wanted else stored

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import pickle
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -202,118 +199,11 @@ def test_the_repr_names_family_and_components() -> None:
     assert text.endswith("... and 2 more")
 
 
-# ---------------------------------------------------------------- files
-
-
-def test_a_saved_mixture_is_the_same_to_the_last_bit(family: str, tmp_path: Path) -> None:
-    mixture = random_mixture(family, 3, 2, seed=10)
-    path = tmp_path / "mixture.npz"
-    mixture.save(path)
-    loaded = Mixture.load(path)
-    assert loaded.family == mixture.family
-    for name in ("weights", "means", "stored"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(mixture, name))
-    assert os.listdir(tmp_path) == ["mixture.npz"]
-
-
 def test_a_pickled_mixture_is_the_same(family: str) -> None:
     mixture = random_mixture(family, 3, 2, seed=10)
     X = mixture.sample(10, 0)[0]
     loaded = pickle.loads(pickle.dumps(mixture))
     np.testing.assert_array_equal(loaded.log_density(X), mixture.log_density(X))
-
-
-def test_an_interrupted_save_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mixture.npz"
-    old = random_mixture("VVV", 2, 2, seed=11)
-    old.save(path)
-
-    def interrupted(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(np, "savez", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        random_mixture("VVV", 3, 2, seed=12).save(path)
-    assert os.listdir(tmp_path) == ["mixture.npz"]
-    assert Mixture.load(path).n_components == 2
-
-
-def test_a_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
-    path = tmp_path / "mixture.npz"
-    random_mixture("VVV", 2, 2, seed=13).save(path)
-    content = path.read_bytes()
-    cut = tmp_path / "cut.npz"
-    for length in range(0, len(content) - 1, 37):
-        cut.write_bytes(content[:length])
-        with pytest.raises(gmm.FileFormatError, match=r"cut\.npz: expected a saved mixture"):
-            Mixture.load(cut)
-
-
-def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    foreign = tmp_path / "foreign.npz"
-    np.savez(foreign, weights=np.ones(1))
-    with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
-        Mixture.load(foreign)
-    names = ("format", "version", "family", "weights", "means", "covariances")
-    write(foreign, {name: np.array("other") for name in names})
-    with pytest.raises(gmm.FileFormatError, match="another format"):
-        Mixture.load(foreign)
-    foreign.write_text("a,b\n1,2\n")
-    with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
-        Mixture.load(foreign)
-    with pytest.raises(FileNotFoundError):
-        Mixture.load(tmp_path / "absent.npz")
-
-
-def write(path: Path, fields: dict[str, np.ndarray]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in fields.items():
-            with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-class Trap:
-    """Unpickling this would write a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (os.mkdir, (str(self.path),))
-
-
-def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    for name, content in (("a.npz", None), ("b.npz", pickle.dumps(Trap(trap)))):
-        path = tmp_path / name
-        if content is None:
-            array = np.array([Trap(trap)], dtype=object)
-            np.savez(path, format=np.array("gmm.Mixture"), version=array)
-        else:
-            path.write_bytes(content)
-        with pytest.raises(gmm.FileFormatError):
-            Mixture.load(path)
-    assert not trap.exists()
-
-
-def test_a_newer_file_and_one_with_bad_parameters_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mixture.npz"
-    fields = {
-        "format": np.array("gmm.Mixture"),
-        "version": np.array(99),
-        "family": np.array("VVV"),
-        "weights": np.ones(1),
-        "means": np.zeros((1, 1)),
-        "covariances": -np.ones((1, 1, 1)),
-    }
-    write(path, fields)
-    with pytest.raises(gmm.FileFormatError, match="written by a newer version"):
-        Mixture.load(path)
-    write(path, {**fields, "version": np.array(1)})
-    with pytest.raises(gmm.FileFormatError, match="positive definite"):
-        Mixture.load(path)
 
 
 # ---------------------------------------------------------------- the theory of the chapter

@@ -1,0 +1,151 @@
+"""Files of mixtures: exact, atomic, and never executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import random_mixture
+
+import gmm
+from gmm import persistence
+from gmm.families import FAMILIES
+from gmm.mixture import Mixture
+
+
+@pytest.mark.parametrize("suffix", ["npz", "json"])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if len(name) == 3])
+def test_a_saved_mixture_is_the_same_to_the_last_bit(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    mixture = random_mixture(name, 3, 2, seed=10)
+    path = tmp_path / f"mixture.{suffix}"
+    mixture.save(path)
+    loaded = Mixture.load(path)
+    assert loaded.family == mixture.family
+    for field in ("weights", "means", "stored"):
+        np.testing.assert_array_equal(getattr(loaded, field), getattr(mixture, field))
+    assert os.listdir(tmp_path) == [f"mixture.{suffix}"]
+
+
+def test_an_interrupted_save_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mixture.npz"
+    old = random_mixture("VVV", 2, 2, seed=11)
+    old.save(path)
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        random_mixture("VVV", 3, 2, seed=12).save(path)
+    assert os.listdir(tmp_path) == ["mixture.npz"]
+    assert Mixture.load(path).n_components == 2
+
+
+@pytest.mark.parametrize("suffix", ["npz", "json"])
+def test_a_truncated_file_is_refused_at_every_length(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"mixture.{suffix}"
+    random_mixture("VVV", 2, 2, seed=13).save(path)
+    content = path.read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+    for length in range(0, len(content) - 1, 37):
+        cut.write_bytes(content[:length])
+        with pytest.raises(gmm.FileFormatError, match=r"cut\.\w+: expected a saved mixture"):
+            Mixture.load(cut)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, weights=np.ones(1))
+    with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
+        Mixture.load(foreign)
+    names = ("format", "version", "family", "weights", "means", "covariances")
+    write(foreign, {name: np.array("other") for name in names})
+    with pytest.raises(gmm.FileFormatError, match="another format"):
+        Mixture.load(foreign)
+    foreign.write_text("a,b\n1,2\n")
+    with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
+        Mixture.load(foreign)
+    with pytest.raises(FileNotFoundError):
+        Mixture.load(tmp_path / "absent.npz")
+
+
+def write(path: Path, fields: dict[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in fields.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+class Trap:
+    """Unpickling this would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    for name, content in (("a.npz", None), ("b.npz", pickle.dumps(Trap(trap)))):
+        path = tmp_path / name
+        if content is None:
+            array = np.array([Trap(trap)], dtype=object)
+            np.savez(path, format=np.array("gmm.Mixture"), version=array)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(gmm.FileFormatError):
+            Mixture.load(path)
+    assert not trap.exists()
+
+
+def test_a_newer_file_and_one_with_bad_parameters_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mixture.npz"
+    fields = {
+        "format": np.array("gmm.Mixture"),
+        "version": np.array(99),
+        "family": np.array("VVV"),
+        "weights": np.ones(1),
+        "means": np.zeros((1, 1)),
+        "covariances": -np.ones((1, 1, 1)),
+    }
+    write(path, fields)
+    with pytest.raises(gmm.FileFormatError, match="written by a newer version"):
+        Mixture.load(path)
+    write(path, {**fields, "version": np.array(1)})
+    with pytest.raises(gmm.FileFormatError, match="positive definite"):
+        Mixture.load(path)
+
+
+def test_a_field_that_claims_to_be_enormous_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mixture.npz"
+    random_mixture("VVV", 2, 2, seed=13).save(path)
+    monkeypatch.setattr(persistence, "MOST_BYTES", 100)
+    with pytest.raises(gmm.FileFormatError, match="a field of"):
+        Mixture.load(path)
+
+
+def test_json_can_be_read_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "mixture.json"
+    mixture = random_mixture("EEE", 2, 3, seed=1)
+    mixture.save(path)
+    fields = json.loads(path.read_text())
+    assert fields["family"] == "EEE"
+    assert fields["means"] == mixture.means.tolist()
+    assert np.shape(fields["covariances"]) == (3, 3)
+    for wrong in ("[]", "{}", '{"format": 3}', '{"a": 1e999}'):
+        path.write_text(wrong)
+        with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
+            Mixture.load(path)
