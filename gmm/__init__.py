@@ -34,8 +34,13 @@ from gmm.univariate import gmm_em
 if TYPE_CHECKING:
     from gmm import algebra, datasets, plots
     from gmm.bayesian_estimator import BayesianGaussianMixture
+    from gmm.bootstrap import bootstrap_test
     from gmm.estimator import GaussianMixture
+    from gmm.merging import merge_by_entropy
+    from gmm.prior import default_prior
+    from gmm.selection import cross_validated
     from gmm.stepwise import StepwiseEM
+    from gmm.variational import fit_variational
 
 __version__ = "0.1.0"
 
@@ -56,10 +61,15 @@ __all__ = [
     "StepwiseEM",
     "Trace",
     "algebra",
+    "bootstrap_test",
     "bound",
+    "cross_validated",
     "datasets",
+    "default_prior",
     "fit",
+    "fit_variational",
     "gmm_em",
+    "merge_by_entropy",
     "plots",
     "select",
 ]
@@ -69,7 +79,12 @@ _ON_DEMAND = {
     "GaussianMixture": "gmm.estimator",
     "StepwiseEM": "gmm.stepwise",
     "algebra": "",
+    "bootstrap_test": "gmm.bootstrap",
+    "cross_validated": "gmm.selection",
     "datasets": "",
+    "default_prior": "gmm.prior",
+    "fit_variational": "gmm.variational",
+    "merge_by_entropy": "gmm.merging",
     "plots": "",
 }
 
