@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm.belief import LOG_2, WEIGHT_PRIORS, Belief, Dirichlet
 from gmm.checks import (
     FloatArray,
     RandomState,
@@ -28,15 +29,7 @@ from gmm.rows import Rows
 from gmm.special import log_beta, log_gamma, wishart_digamma, wishart_log_gamma
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep
-from gmm.variational import (
-    LOG_2,
-    WEIGHT_PRIORS,
-    Belief,
-    Dirichlet,
-    as_scale,
-    scale_of_data,
-    statistics_of_mixture,
-)
+from gmm.variational import as_scale, scale_of_data, statistics_of_mixture
 
 __all__ = ["BayesianGaussianMixture"]
 
@@ -119,11 +112,10 @@ class BayesianGaussianMixture(MixtureEstimator):
 
     Notes
     -----
-    To agree with scikit-learn to the digit, this class takes over three of its conventions
-    (:ref:`sec-scikit-learn`). Diagonal and spherical precisions have the log-determinants of
-    Wishart matrices, so that for these kinds it does not climb a bound. Of tied precisions, each
-    component holds a share. And ``lower_bound_`` leaves constants out, so that it is not below the
-    log-evidence. :func:`gmm.variational.fit_variational` does none of this.
+    The four covariance types are one model, that of the full type: they restrict the factors of the
+    posterior (:prf:ref:`prop-restricted-factors`). ``lower_bound_`` leaves constants out, so that
+    it is not below the log-evidence. Both are scikit-learn's conventions (:ref:`sec-scikit-learn`);
+    :func:`gmm.variational.fit_variational` fits a model of each family, and returns the bound.
 
     Examples
     --------
@@ -215,7 +207,7 @@ class BayesianGaussianMixture(MixtureEstimator):
     def _ascend(
         self,
         run: _Run,
-        prior: _SharedBelief,
+        prior: _RestrictedBelief,
         sweep: Sweep,
         ridge: float,
         tol: float,
@@ -238,8 +230,8 @@ class BayesianGaussianMixture(MixtureEstimator):
         if self.verbose >= level:
             print(message)
 
-    def _prior(self, rows: Rows, family: str) -> _SharedBelief:
-        """The prior, in the shares that the components hold of it."""
+    def _prior(self, rows: Rows, family: str) -> _RestrictedBelief:
+        """The prior, in the form of the factors."""
         kind = as_choice(
             self.weight_concentration_prior_type,
             "weight_concentration_prior_type",
@@ -275,7 +267,7 @@ class BayesianGaussianMixture(MixtureEstimator):
         )
         tied = family == "EEE"
         shape = stored_shape(FAMILIES[family], k, d)
-        return _SharedBelief(
+        return _RestrictedBelief(
             family,
             WEIGHT_PRIORS[_WEIGHT_PRIORS[kind]](k, self.weight_concentration_prior_),
             np.broadcast_to(self.mean_prior_, (k, d)),
@@ -284,7 +276,7 @@ class BayesianGaussianMixture(MixtureEstimator):
             np.broadcast_to(self.covariance_prior_ * (k if tied else 1.0), shape),
         )
 
-    def _take_belief(self, run: _Run, prior: _SharedBelief, dtype: np.dtype[Any]) -> None:
+    def _take_belief(self, run: _Run, prior: _RestrictedBelief, dtype: np.dtype[Any]) -> None:
         """Set the attributes of a fitted estimator."""
         belief = run.belief
         self._take(belief.mixture, run.converged, dtype)
@@ -296,7 +288,7 @@ class BayesianGaussianMixture(MixtureEstimator):
             else (weights.first, weights.second)
         )
         self.mean_precision_ = belief.mean_precisions
-        self.degrees_of_freedom_ = belief.shares_of_freedom
+        self.degrees_of_freedom_ = belief.factor_freedom
         self.n_iter_ = len(run.bounds)
         self.lower_bound_ = run.bound
         self.lower_bounds_ = run.bounds
@@ -309,27 +301,27 @@ class BayesianGaussianMixture(MixtureEstimator):
 class _Run:
     """One ascent: where it is, and the bounds on its way."""
 
-    belief: _SharedBelief
+    belief: _RestrictedBelief
     bound: float = -np.inf
     bounds: list[float] = field(default_factory=list)
     converged: bool = False
 
 
-class _SharedBelief(Belief):
-    """A belief under the conventions that scikit-learn has for all kinds of covariances.
+class _RestrictedBelief(Belief):
+    """Wishart factors of full precisions, with scales of one kind (:eq:`eq-restricted-update`).
 
-    Each component has a Wishart distribution, whatever the kind; of a tied precision's degrees of
-    freedom and scale, each holds the K-th part.
+    Of the tied kind all K factors are equal. Their sum of log-densities is that of one with K times
+    the degrees of freedom and the scale, which is what is stored.
     """
 
     @property
-    def shares_of_freedom(self) -> FloatArray:
-        """Degrees of freedom of each component, shape ``(K,)``, or () if tied."""
-        shared = self.n_components if self.kind == "tied" else 1
-        return np.asarray(self.degrees_of_freedom / shared)
+    def factor_freedom(self) -> FloatArray:
+        """Degrees of freedom of each factor, shape ``(K,)``, or () if tied."""
+        factors = self.n_components if self.kind == "tied" else 1
+        return np.asarray(self.degrees_of_freedom / factors)
 
     def _determinant_corrections(self) -> FloatArray:
-        nu, d = self.shares_of_freedom, self.n_features
+        nu, d = self.factor_freedom, self.n_features
         return np.asarray(wishart_digamma(nu, d) - d * np.log(0.5 * nu))
 
     def label_entropy(self, statistics: Statistics) -> float:
@@ -345,7 +337,7 @@ class _SharedBelief(Belief):
         entropy : float
             Of the labels from which this belief was updated.
         """
-        nu, d = np.broadcast_to(self.shares_of_freedom, (self.n_components,)), self.n_features
+        nu, d = np.broadcast_to(self.factor_freedom, (self.n_components,)), self.n_features
         scale_log_determinants = self.mixture.log_determinants + d * np.log(nu)
         normalisers = wishart_log_gamma(nu, d) + 0.5 * nu * (d * LOG_2 - scale_log_determinants)
         weights = self.weights

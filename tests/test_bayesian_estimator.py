@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,11 @@ from sklearn.mixture import BayesianGaussianMixture as Peer
 from sklearn.utils.estimator_checks import check_estimator
 
 from gmm import BayesianGaussianMixture, ConvergenceWarning, datasets
-from gmm.variational import fit_variational
+from gmm.belief import Belief, Dirichlet
+from gmm.rows import as_rows
+from gmm.statistics import Statistics
+from gmm.sweep import Sweep
+from gmm.variational import bound_terms, fit_variational, prior_belief
 
 Floats = NDArray[np.float64]
 KINDS = ("full", "tied", "diag", "spherical")
@@ -104,6 +109,63 @@ def test_without_a_ridge_it_is_the_variational_fit(kind: str) -> None:
     # both have stopped a little before the limit
     np.testing.assert_allclose(model.means_, fit.mixture.means, rtol=1e-5)
     np.testing.assert_allclose(model.predict_proba(X), fit.responsibilities(X), atol=1e-5)
+
+
+def as_full(model: BayesianGaussianMixture) -> Belief:
+    """The posterior of a model as one of the family VVV."""
+    k = model.n_components
+    nu = np.broadcast_to(model.degrees_of_freedom_, (k,)).astype(float)
+    weights = Dirichlet(np.asarray(model.weight_concentration_))
+    scales = model.mixture_.covariances * nu[:, None, None]
+    return Belief("VVV", weights, model.means_, model.mean_precision_, nu, scales)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.derives("prop-restricted-factors", "eq-restricted-update")
+def test_all_types_are_the_full_model_with_restricted_factors(kind: str) -> None:
+    X, k, d = datasets.iris().X, 3, 4
+    model = BayesianGaussianMixture(
+        n_components=k, covariance_type=kind, reg_covar=0.0, random_state=0, warm_start=True,
+        weight_concentration_prior_type="dirichlet_distribution", max_iter=1, tol=0.0,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    constants = []
+    for _ in range(2):
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X)
+        before = as_full(model)
+        np.testing.assert_allclose(
+            model.predict_proba(X), before.joint.responsibilities(X), rtol=1e-7, atol=1e-12
+        )
+        scale = np.asarray(model.covariance_prior_)
+        prior = prior_belief(X, k, scale=scale if scale.ndim == 2 else scale * np.eye(d))
+        statistics = Sweep(as_rows(X), k, "full")(before.joint)
+        entropy = bound_terms(prior, before, statistics)["label entropy"]
+
+        def bound(
+            belief: Belief,
+            prior: Belief = prior,
+            statistics: Statistics = statistics,
+            entropy: float = entropy,
+        ) -> float:
+            """The full model's bound, for the labels that ``before`` gives."""
+            terms = bound_terms(prior, belief, statistics)
+            return sum(terms.values()) - terms["label entropy"] + entropy
+
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X)
+        after = as_full(model)
+        constants.append(bound(after) - model.lower_bound_)
+        for _ in range(5):  # no other factor of the kind is better
+            factor = np.exp(0.02 * rng.standard_normal())
+            stretch = np.exp(0.02 * rng.standard_normal(1 if kind == "spherical" else d))
+            scales = after.scales * np.outer(stretch, stretch)
+            assert bound(replace(after, scales=scales)) < bound(after)
+            freedom = after.degrees_of_freedom * factor
+            assert bound(replace(after, degrees_of_freedom=freedom)) < bound(after)
+    # what lower_bound_ leaves out does not depend on the posterior
+    assert constants[0] == pytest.approx(constants[1], abs=1e-8)
+    assert constants[0] < -100
 
 
 @pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
