@@ -32,7 +32,7 @@ from gmm.convergence import ACCELERATIONS, NATURAL, Ascent, PlainEM, State, asce
 from gmm.criteria import aic, bic
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.initial import refuse_unknown_start, starting_mixture
-from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, m_step
+from gmm.m_step import NARROWEST, SMALLEST_WEIGHT, Held, m_step
 from gmm.missing import as_source_with_missing
 from gmm.mixture import Mixture
 from gmm.natural import statistics_size
@@ -44,6 +44,8 @@ from gmm.sweep import Sweep, sweep_of
 
 __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
+#: The names of the parameters.
+PARAMETERS = ("weights", "means", "covariances")
 #: The names of the stopping rules.
 STOPPING_RULES = ("mean", "absolute", "relative", "aitken")
 
@@ -124,6 +126,8 @@ class Fit:
         The sum of their weights.
     log_prior : float
         The logarithm of the prior's density at the mixture, but for a constant; zero without one.
+    fixed : frozenset of str
+        Which parameters were held at their start.
     """
 
     mixture: Mixture
@@ -134,6 +138,7 @@ class Fit:
     n_rows: int
     total_weight: float
     log_prior: float = 0.0
+    fixed: frozenset[str] = frozenset()
 
     @property
     def converged(self) -> bool:
@@ -152,8 +157,11 @@ class Fit:
 
     @property
     def n_parameters(self) -> int:
-        """The number of free parameters (:eq:`eq-parameter-count`)."""
-        return self.mixture.n_parameters
+        """The number of free parameters (:eq:`eq-parameter-count`); those held do not count."""
+        k, d = self.mixture.means.shape
+        counts = {"weights": k - 1, "means": k * d}
+        counts["covariances"] = self.mixture.n_parameters - sum(counts.values())
+        return sum(count for name, count in counts.items() if name not in self.fixed)
 
     @property
     def aic(self) -> float:
@@ -214,6 +222,7 @@ def fit(
     max_iter: int = 1000,
     ridge: float = 0.0,
     prior: Prior | str | None = None,
+    fixed: str | Iterable[str] = (),
     sample_weight: ArrayLike | None = None,
     missing: str = "raise",
     accelerate: str = "none",
@@ -260,6 +269,9 @@ def fit(
         With a :class:`gmm.prior.Prior` the fit maximises the sum of the log-likelihood and the
         prior's log-density, which is bounded: no component can collapse. "default" is
         :func:`gmm.prior.default_prior`.
+    fixed : str or collection of str
+        Parameters that stay as the start has them: any of "weights", "means", "covariances". The
+        others maximise the likelihood, given these; they do not count as free in the criteria.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
     missing : str
@@ -337,6 +349,7 @@ def fit(
     belief = as_prior(prior, rows, k)
     if not width and belief is None:
         rows.refuse_degenerate()
+    names = _fixed(fixed)
     bar = _Bar(progress, n_starts, rows.n_rows)
     problem = _Problem(
         rows,
@@ -349,7 +362,7 @@ def fit(
         _kept_iterations(keep),
         as_choice(accelerate, "accelerate", ACCELERATIONS),
         callback,
-        _steps(rows, k, name, width, belief),
+        _steps(rows, k, name, width, belief, names),
         bar,
     )
     with bar:
@@ -369,7 +382,16 @@ def fit(
         rows.n_rows,
         rows.total_weight,
         0.0 if belief is None else belief.log_density(best.mixture),
+        names,
     )
+
+
+def _fixed(fixed: str | Iterable[str]) -> frozenset[str]:
+    given = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    names = frozenset(as_choice(name, "fixed", tuple(PARAMETERS)) for name in given)
+    if len(names) == len(PARAMETERS):
+        raise ValueError("fixed: expected some parameters to be free, got all of them")
+    return names
 
 
 def _runs(
@@ -468,15 +490,25 @@ class MixtureSteps:
     family : str
     ridge : float
     prior : Prior, optional
+    fixed : frozenset of str
+        Parameters that stay as they are loaded.
     """
 
     def __init__(
-        self, rows: Source, sweep: Any, family: str, ridge: float, prior: Prior | None = None
+        self,
+        rows: Source,
+        sweep: Any,
+        family: str,
+        ridge: float,
+        prior: Prior | None = None,
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
         self.sweep = sweep
         self.family = family
         self.ridge = ridge
         self.prior = prior
+        self.fixed = fixed
+        self.held: Held | None = None
         self.narrowest = NARROWEST**2 * rows.variances
         self.made: Mixture | None = None
 
@@ -484,6 +516,11 @@ class MixtureSteps:
         """The parameters of a mixture, in the form in which the steps take them."""
         self.made = None
         return mixture
+
+    def begin(self, start: Mixture) -> Mixture:
+        """The parameters of a start, of which some may be held."""
+        self.held = Held(start, self.fixed) if self.fixed else None
+        return self.load(start)
 
     def mixture(self, parameters: Mixture) -> Mixture:
         """The mixture that has these parameters."""
@@ -506,7 +543,14 @@ class MixtureSteps:
 
         An inner iteration begins where that of the last M-step has ended.
         """
-        mixture = m_step(statistics, self.family, self.ridge, prior=self.prior, previous=self.made)
+        mixture = m_step(
+            statistics,
+            self.family,
+            self.ridge,
+            prior=self.prior,
+            previous=self.made,
+            held=self.held,
+        )
         self.made = mixture
         collapsed = mixture.variances < self.narrowest
         if collapsed.any():
@@ -546,6 +590,10 @@ class MixtureSteps:
         means = means.reshape(k, d) * self.sweep.scales + self.sweep.centre
         covariances = stored.reshape(like.stored.shape) * self._units(like.kind)
         weights = weights / weights.sum()
+        if self.held is not None:  # extrapolated, they would be the same but for rounding
+            weights, means = self.held.weights(weights), self.held.means(means)
+            if self.held.has_covariances:
+                covariances = self.held.mixture.stored
         try:
             if self.family not in SmallSteps.FAMILIES:  # sums of its members are not of the family
                 matrices = expand(covariances, like.kind, k, d)
@@ -556,15 +604,23 @@ class MixtureSteps:
         return None if (mixture.variances < self.narrowest).any() else mixture
 
 
-def _steps(rows: Source, n_components: int, family: str, ridge: float, prior: Prior | None) -> Any:
+def _steps(
+    rows: Source,
+    n_components: int,
+    family: str,
+    ridge: float,
+    prior: Prior | None,
+    fixed: frozenset[str],
+) -> Any:
     """The form of the two steps that costs least for rows of this kind, number and width."""
     kind = FAMILIES[family]
     if not isinstance(rows, Rows):
-        return MixtureSteps(rows, sweep_of(rows, n_components, kind), family, ridge, prior)
+        chunks = sweep_of(rows, n_components, kind)
+        return MixtureSteps(rows, chunks, family, ridge, prior, fixed)
     sweep = Sweep(rows, n_components, kind)
-    if prior is None and SmallSteps.suit(rows, n_components, family):
+    if prior is None and not fixed and SmallSteps.suit(rows, n_components, family):
         return SmallSteps(rows, sweep, family, ridge)
-    return MixtureSteps(rows, sweep, family, ridge, prior)
+    return MixtureSteps(rows, sweep, family, ridge, prior, fixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -594,7 +650,8 @@ class _Problem:
         rows = self.rows
         size = statistics_size(FAMILIES[self.family], rows.n_features)
         work = float(rows.n_rows) * self.n_components * size
-        exact = self.family in NATURAL and not self.ridge and self.prior is None
+        free = not (self.ridge or self.prior or self.steps.fixed)
+        exact = self.family in NATURAL and free
         return ascent(self.accelerate, rows.total_weight, work, exact=exact)
 
 
@@ -620,7 +677,7 @@ def _run(problem: _Problem, start: Mixture) -> _Outcome:
     plain = PlainEM()
     rule = copy(problem.rule)
     reason = "max_iter"
-    state = State(steps.load(start), None, -inf)
+    state = State(steps.begin(start), None, -inf)
 
     def stops() -> bool:
         """Keep or show the parameters whose pass has just ended; whether to stop here."""

@@ -6,15 +6,17 @@ of a family; :prf:ref:`thm-matched-statistics` says what they have in common.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from gmm.checks import FloatArray, SingularCovarianceError, as_non_negative
 from gmm.families import FAMILIES, Groups, Scatter, parse_family, update
 from gmm.mixture import Mixture
 from gmm.prior import Prior
-from gmm.statistics import Statistics
+from gmm.statistics import Statistics, squares_of
 
-__all__ = ["m_step", "updated_weights"]
+__all__ = ["Held", "m_step", "updated_weights"]
 
 
 #: A component with this share of the rows, or less, has none.
@@ -32,6 +34,7 @@ def m_step(
     *,
     prior: Prior | None = None,
     previous: Mixture | None = None,
+    held: Held | None = None,
 ) -> Mixture:
     """The mixture of greatest expected log-likelihood, given the statistics of an E-step.
 
@@ -51,6 +54,8 @@ def m_step(
     previous : Mixture, optional
         Of the same family: where the inner iteration of VEI, VEE, VEV, EVE and VVE begins. The
         result depends on it by no more than that iteration's tolerance.
+    held : Held, optional
+        Parameters that stay as they are; the others maximise the same function.
 
     Returns
     -------
@@ -92,14 +97,48 @@ def m_step(
             f"component {empty} is responsible for no row, so its mean is undefined; "
             "take fewer components or another start"
         )
-    scatter = scatter_of(statistics, ridge)
+    means = statistics.means()
+    if held is not None:
+        weights, means = held.weights(weights), held.means(means)
+        if held.has_covariances:
+            return Mixture.from_stored(weights, means, held.mixture.stored, name)
+    scatter = scatter_of(statistics, means, ridge)
     if prior is not None:
         scatter = prior.raised(scatter, counts, kind)
     state = None if previous is None else inner_state(previous)
     stored, _ = update(name, scatter, state)
     if kind == "tied":
         stored = stored[0]
-    return Mixture.from_stored(weights, statistics.means(), stored, name)
+    return Mixture.from_stored(weights, means, stored, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Parameters that an M-step leaves as they are.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Which has them.
+    names : frozenset of str
+        Some of "weights", "means", "covariances".
+    """
+
+    mixture: Mixture
+    names: frozenset[str]
+
+    @property
+    def has_covariances(self) -> bool:
+        """Whether the covariances are held."""
+        return "covariances" in self.names
+
+    def weights(self, updated: FloatArray) -> FloatArray:
+        """The weights to take."""
+        return self.mixture.weights if "weights" in self.names else updated
+
+    def means(self, updated: FloatArray) -> FloatArray:
+        """The means to take."""
+        return self.mixture.means if "means" in self.names else updated
 
 
 def updated_weights(statistics: Statistics) -> FloatArray:
@@ -107,9 +146,21 @@ def updated_weights(statistics: Statistics) -> FloatArray:
     return statistics.counts / statistics.total_weight
 
 
-def scatter_of(statistics: Statistics, ridge: float = 0.0) -> Scatter:
-    """The scatter about the components' own means, with N_k times the ridge in each direction."""
-    matrices, counts, d = statistics.scatter(), statistics.counts, statistics.n_features
+def scatter_of(statistics: Statistics, means: FloatArray, ridge: float = 0.0) -> Scatter:
+    """The scatter about the new means, with N_k times the ridge in each direction.
+
+    Parameters
+    ----------
+    statistics : Statistics
+    means : array (K, d)
+        Those of the statistics, or others that are held.
+    ridge : float
+    """
+    counts, d = statistics.counts, statistics.n_features
+    matrices = statistics.scatter()
+    apart = (means - statistics.means()) * np.sqrt(counts)[:, None]
+    if apart.any():
+        matrices = matrices + squares_of(apart, statistics.kind)
     if ridge:
         added = {
             "full": lambda: counts[:, None, None] * np.eye(d),

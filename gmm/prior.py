@@ -37,7 +37,7 @@ from gmm.mixture import Mixture
 from gmm.natural import log_weights
 from gmm.normal import as_covariance, cholesky
 from gmm.rows import Source, as_source
-from gmm.statistics import Statistics
+from gmm.statistics import Statistics, squares_of
 
 __all__ = ["Prior", "as_prior", "default_prior"]
 
@@ -143,17 +143,11 @@ class Prior:
         """The statistics with κ rows at the prior mean for each component (:eq:`eq-map-means`)."""
         kappa = self.mean_precision
         step = self.mean - statistics.centres  # (K, d)
-        if statistics.kind == "full":
-            squares = step[:, :, None] * step[:, None, :]
-        elif statistics.kind == "tied":
-            squares = step.T @ step
-        else:
-            squares = step**2 if statistics.kind == "diag" else (step**2).sum(axis=1)
         return replace(
             statistics,
             counts=statistics.counts + kappa,
             first=statistics.first + kappa * step,
-            second=statistics.second + kappa * squares,
+            second=statistics.second + kappa * squares_of(step, statistics.kind),
         )
 
     def raised(self, scatter: Scatter, counts: FloatArray, kind: str) -> Scatter:

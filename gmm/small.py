@@ -49,6 +49,8 @@ class SmallSteps:
     ridge : float
     """
 
+    #: Here no parameter is held.
+    fixed: frozenset[str] = frozenset()
     #: The families whose updates are averages.
     FAMILIES = ("EII", "VII", "EEI", "VVI", "EEE", "VVV", "E", "V")
     #: The most features, and the most multiplications of a pass, for which this is worth while.
@@ -102,6 +104,10 @@ class SmallSteps:
         components: list[Component] = table.tolist()
         self.loaded = components, mixture
         return components
+
+    def begin(self, start: Mixture) -> list[Component]:
+        """The parameters of a start."""
+        return self.load(start)
 
     def mixture(self, components: list[Component]) -> Mixture:
         """The mixture that has these parameters: to the last digit the one that was loaded."""

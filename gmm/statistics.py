@@ -22,7 +22,24 @@ import numpy as np
 
 from gmm.checks import FloatArray
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "squares_of"]
+
+
+def squares_of(vectors: FloatArray, kind: str) -> FloatArray:
+    """The products of vectors ``(K, d)`` with themselves, in the shape of a kind's second moments.
+
+    Parameters
+    ----------
+    vectors : array (K, d)
+    kind : str
+        full: ``(K, d, d)``; tied: their sum ``(d, d)``; diag: ``(K, d)``; spherical: ``(K,)``.
+    """
+    if kind == "full":
+        return vectors[:, :, None] * vectors[:, None, :]
+    if kind == "tied":
+        return vectors.T @ vectors
+    squares = vectors**2
+    return cast(FloatArray, squares if kind == "diag" else squares.sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +142,4 @@ class Statistics:
     def scatter(self) -> FloatArray:
         """Second moments about the components' own means, in the shape of ``second``."""
         correction = self.first / np.sqrt(self.counts)[:, None]
-        if self.kind == "full":
-            return self.second - correction[:, :, None] * correction[:, None, :]
-        if self.kind == "tied":
-            return self.second - correction.T @ correction
-        squares = correction**2
-        return cast(
-            FloatArray, self.second - (squares if self.kind == "diag" else squares.sum(axis=1))
-        )
+        return self.second - squares_of(correction, self.kind)

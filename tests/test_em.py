@@ -704,3 +704,59 @@ def test_progress_without_tqdm_says_what_to_install(
         gmm.fit(old_faithful, 2, progress=True)
     with pytest.raises(TypeError, match="progress: expected True or False, got 'yes'"):
         gmm.fit(old_faithful, 2, progress="yes")  # type: ignore[arg-type]  # meant
+
+
+# ---------------------------------------------------------------- held parameters
+
+
+@pytest.mark.parametrize("accelerate", ["none", "squarem", "lbfgs"])
+@pytest.mark.parametrize(
+    "fixed", [("weights",), ("means",), ("covariances",), ("weights", "covariances")]
+)
+@pytest.mark.parametrize("name", [name for name in KINDS if len(name) == 3])
+def test_held_parameters_stay_and_the_others_are_best(
+    name: str, fixed: tuple[str, ...], accelerate: str
+) -> None:
+    """Each step of the free ones raises the likelihood; those held are the start's, to the bit."""
+    X = gmm.datasets.iris().X
+    start = gmm.fit(X, 3, name, start="random", random_state=1, max_iter=3, tol=0).mixture
+    fit = gmm.fit(X, 3, name, start=start, fixed=fixed, tol=1e-10, accelerate=accelerate)
+    assert np.diff(fit.trace.log_likelihood).min() >= -1e-9 * abs(fit.log_likelihood)
+    for parameter in ("weights", "means", "covariances"):
+        attribute = "stored" if parameter == "covariances" else parameter
+        got, was = getattr(fit.mixture, attribute), getattr(start, attribute)
+        assert (got == was).all() == (parameter in fixed)
+    assert fit.log_likelihood > start.log_likelihood(X) + 0.1
+    assert fit.fixed == set(fixed)
+
+
+def test_held_parameters_are_not_counted() -> None:
+    X = gmm.datasets.old_faithful().X
+    start = gmm.fit(X, 2, random_state=0).mixture
+    counts = {"weights": 1, "means": 4, "covariances": 6}
+    for name, count in counts.items():
+        fit = gmm.fit(X, 2, start=start, fixed=name, max_iter=1, tol=0)
+        assert fit.n_parameters == 11 - count
+        assert fit.bic == pytest.approx(-2 * fit.log_likelihood + (11 - count) * np.log(272))
+
+
+def test_covariances_about_held_means_are_second_moments() -> None:
+    X = gmm.datasets.old_faithful().X
+    start = gmm.Mixture([1.0], [[3.0, 70.0]], [np.eye(2)])
+    for prior in (None, gmm.default_prior(X, 1)):
+        fit = gmm.fit(X, 1, start=start, fixed="means", prior=prior)
+        residuals = X - start.means
+        scatter, n = residuals.T @ residuals, 272.0
+        if prior is not None:
+            step = prior.mean - start.means[0]
+            scatter += prior.scale + prior.mean_precision * np.outer(step, step)
+            n += prior.covariance_weight
+        np.testing.assert_allclose(fit.mixture.covariances[0], scatter / n, rtol=1e-10)
+
+
+def test_bad_names_of_held_parameters_are_refused() -> None:
+    X = gmm.datasets.old_faithful().X
+    with pytest.raises(ValueError, match="fixed: expected one of 'weights', 'means', 'covarian"):
+        gmm.fit(X, 2, fixed=["mean"])
+    with pytest.raises(ValueError, match="fixed: expected some parameters to be free, got all"):
+        gmm.fit(X, 2, fixed=("weights", "means", "covariances"))
