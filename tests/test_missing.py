@@ -73,7 +73,7 @@ def in_kind(second: Floats, kind: str) -> Floats:
         return np.asarray(second.sum(axis=0))
     if kind == "diag":
         return np.diagonal(second, axis1=1, axis2=2)
-    return np.trace(second, axis1=1, axis2=2)
+    return np.asarray(np.trace(second, axis1=1, axis2=2))
 
 
 # ---------------------------------------------------------------- the E-step
