@@ -272,7 +272,7 @@ def _upper_bound(one: FloatArray, other: FloatArray, pairs: FloatArray) -> float
 
 
 def _component_divergences(one: Mixture, other: Mixture) -> FloatArray:
-    """The divergences of the components of one from those of the other (:eq:`eq-normal-kl`)."""
+    """The divergences of the components of one from those of the other: those of normals."""
     precisions = np.linalg.inv(other.covariances)  # (L, d, d)
     traces = np.einsum("lij,kji->kl", precisions, one.covariances)
     step = one.means[:, None, :] - other.means

@@ -581,7 +581,7 @@ def ascent(
     work : float
         Multiplications in a pass.
     exact : bool
-        Whether the family is one of :data:`NATURAL` and there is no ridge. Otherwise SQUAREM takes
+        Whether the family is one of ``NATURAL`` and there is no ridge. Otherwise SQUAREM takes
         the place of L-BFGS: with a ridge, EM does not follow the gradient of the likelihood.
     """
     if name == "none":
