@@ -145,6 +145,38 @@ def test_nothing_collapses(family: str) -> None:
         assert np.linalg.eigvalsh(fit.mixture.covariances).min() >= 0.5 * floor / n
 
 
+@pytest.mark.derives("thm-map-bounded", "eq-posterior-bound")
+@pytest.mark.parametrize("deviation", [1.0, 1e-2, 1e-5, 1e-9])
+def test_the_posterior_keeps_below_its_bound_where_a_component_shrinks(deviation: float) -> None:
+    X = gmm.datasets.old_faithful().X
+    prior = default_prior(X, 2)
+    n, d, e = len(X), 2, prior.covariance_weight
+    wide = np.cov(X.T)
+    mixture = gmm.Mixture([0.99, 0.01], [X.mean(axis=0), X[0]], [wide, deviation**2 * wide])
+    posterior = mixture.log_likelihood(X) + prior.log_density(mixture)
+    least = int(np.argmin(mixture.log_determinants))
+    weights = e + n * (np.arange(2) == least)
+    traces = np.trace(np.linalg.solve(mixture.covariances, prior.scale), axis1=1, axis2=2)
+    constant = -0.5 * n * d * np.log(2 * np.pi)
+    bound = constant - 0.5 * (weights * mixture.log_determinants + traces).sum()
+    lowest = weights * (np.linalg.slogdet(prior.scale)[1] - d * np.log(weights) + d)
+    assert posterior <= bound <= constant - 0.5 * lowest.sum()
+
+
+@pytest.mark.derives("thm-map-bounded")
+def test_no_update_is_smaller_than_the_scale_over_all_weight() -> None:
+    """Of one row for a component there is no scatter: the covariance is the scale over 1 + e."""
+    X = np.random.default_rng(1).standard_normal((12, 2))
+    shares = np.zeros((12, 2))
+    shares[0, 0] = shares[1:, 1] = 1.0
+    prior = Prior(X[0], some_prior(2).scale)
+    found = m_step(expected_statistics(X, shares, np.zeros((2, 2)), "full"), prior=prior)
+    e = prior.covariance_weight
+    np.testing.assert_allclose(found.covariances[0], prior.scale / (1 + e), rtol=1e-10)
+    above = found.covariances - prior.scale / (12 + e)
+    assert np.linalg.eigvalsh(above).min() > 0
+
+
 @pytest.mark.derives("eq-default-prior")
 def test_the_default_prior_is_fraley_and_raftery_s() -> None:
     X = gmm.datasets.iris().X
