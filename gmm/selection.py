@@ -114,7 +114,10 @@ def select(
     counts = _numbers(n_components)
     rows = as_source_with_missing(X, sample_weight, missing, min_rows=min(counts))
     names = _families(families, rows.n_features)
-    as_choice(criterion, "criterion", CRITERIA)
+    if as_choice(criterion, "criterion", CRITERIA) == "cv" and not isinstance(rows, Rows):
+        raise ValueError(
+            "criterion: 'cv' needs rows in an array, and no missing values; take another criterion"
+        )
     width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
     folds = as_count(n_folds, "n_folds", minimum=2)
     rng = as_generator(random_state)
@@ -381,11 +384,7 @@ class Selection:
                     self._fits[cell] = found
 
     def _cross_validate(self, n_folds: int, rng: np.random.Generator) -> None:
-        if not isinstance(self.rows, Rows):
-            raise ValueError(
-                "criterion: 'cv' needs rows in an array, and no missing values; take another "
-                "criterion"
-            )
+        assert isinstance(self.rows, Rows)
         self._held_out = held_out(self.rows, self._found(), n_folds, rng, self.ridge, self.priors)
 
     def _choose(self) -> None:
