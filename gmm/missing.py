@@ -246,7 +246,7 @@ def as_source_with_missing(
     Returns
     -------
     Source
-        Of rows without NaN what :func:`gmm.rows.as_source` makes of them.
+        Of rows without NaN what :func:`gmm.rows.as_rows` makes of them.
 
     Raises
     ------
