@@ -19,6 +19,7 @@ is bounded, and no covariance can become singular (:prf:ref:`thm-map-bounded`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -85,12 +86,15 @@ class Prior:
         matrix = as_covariance(scale, "scale", (d, d))
         cholesky(matrix, "scale")
         freedom = float(d + 2) if degrees_of_freedom is None else float(degrees_of_freedom)
-        if not freedom > d - 1:
+        if not inf > freedom > d - 1:
             raise ValueError(
-                f"degrees_of_freedom: expected more than {d - 1} for {d} features, got {freedom}"
+                f"degrees_of_freedom: expected a finite number of more than {d - 1} for {d} "
+                f"features, got {freedom}"
             )
-        if not float(concentration) >= 1:
-            raise ValueError(f"concentration: expected at least 1, got {concentration}")
+        if not inf > float(concentration) >= 1:
+            raise ValueError(
+                f"concentration: expected a finite number of at least 1, got {concentration}"
+            )
         for name, value in (
             ("mean", read_only(centre)),
             ("scale", read_only(matrix)),

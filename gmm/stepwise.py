@@ -162,19 +162,35 @@ class IncrementalEM:
         self._total: Statistics | None = None
 
     def run_pass(self) -> None:
-        """Read all blocks once; in the first pass the M-step follows the last, then each block."""
-        for number, block in enumerate(self.rows):
-            found = _statistics(Rows(*block), self.mixture, self._frame)
-            if self._total is None:
-                self._parts.append(found)
-                continue
-            self._total = self._total + _times(self._parts[number], -1.0) + found
-            self._parts[number] = found
-            self.mixture = m_step(self._total, self.mixture.family, self.ridge)
+        """Read all blocks once; in the first pass the M-step follows the last, then each block.
+
+        Raises
+        ------
+        ValueError
+            If there are more blocks, or fewer, than in the first pass.
+        """
         if self._total is None:
-            self._total = reduce(add, self._parts)
+            parts = [_statistics(Rows(*block), self.mixture, self._frame) for block in self.rows]
+            self._parts, self._total = parts, reduce(add, parts)
             self.mixture = m_step(self._total, self.mixture.family, self.ridge)
+        else:
+            self._exchange(self._total)
         self.n_passes += 1
+
+    def _exchange(self, total: Statistics) -> None:
+        """Exchange the statistics of each block for new ones, and take an M-step after each."""
+        read = 0
+        for block in self.rows:
+            if read < len(self._parts):
+                found = _statistics(Rows(*block), self.mixture, self._frame)
+                total = total + _times(self._parts[read], -1.0) + found
+                self._parts[read], self._total = found, total
+                self.mixture = m_step(total, self.mixture.family, self.ridge)
+            read += 1
+        if read != len(self._parts):
+            raise ValueError(
+                f"X: expected {len(self._parts)} blocks, as in the first pass, got {read}"
+            )
 
 
 def matched_statistics(mixture: Mixture) -> Statistics:

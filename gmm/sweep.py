@@ -192,8 +192,6 @@ class Sweep:
 
     def _run(self, tasks: int, work: Callable[[int, int], Result]) -> list[Result]:
         """The results of all groups, in order, by as many threads as may be used."""
-        if self.n_threads == 1:
-            return [work(0, task) for task in range(tasks)]
         with threads.one_blas_thread():
             return threads.run(tasks, work, self.n_threads)
 

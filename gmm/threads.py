@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import count
+from threading import Lock
 from typing import Any, TypeVar
 
 from gmm.checks import as_count
@@ -29,10 +30,14 @@ class _State:
     size: int = 0
     controller: Any = None
     looked: bool = False
+    holds: int = 0
+    limiter: Any = None
+    lock = Lock()
 
 
 def _forget() -> None:
     _State.pool, _State.size = None, 0
+    _State.holds, _State.limiter, _State.lock = 0, None, Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -112,7 +117,27 @@ def run(
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold the linear-algebra library to one thread, if threadpoolctl is there to ask."""
+    """Hold the linear-algebra library to one thread, if threadpoolctl is there to ask.
+
+    The setting belongs to the whole process: the first that asks for it makes it, and the last that
+    leaves takes it back, whatever threads they are in.
+    """
+    with _State.lock:
+        _State.holds += 1
+        if _State.holds == 1:
+            _State.limiter = _limiter()
+    try:
+        yield
+    finally:
+        with _State.lock:
+            _State.holds -= 1
+            if _State.holds == 0 and _State.limiter is not None:
+                _State.limiter.restore_original_limits()
+                _State.limiter = None
+
+
+def _limiter() -> Any:
+    """A limit of one thread that is in force until it is taken back; None without threadpoolctl."""
     if not _State.looked:
         _State.looked = True
         try:
@@ -122,7 +147,5 @@ def one_blas_thread() -> Iterator[None]:
         else:
             _State.controller = ThreadpoolController()
     if _State.controller is None:
-        yield
-        return
-    with _State.controller.limit(limits=1, user_api="blas"):
-        yield
+        return None
+    return _State.controller.limit(limits=1, user_api="blas")

@@ -202,9 +202,11 @@ def test_a_prior_of_no_weight_changes_nothing_but_the_covariances() -> None:
     [
         ({"scale": [[1.0, 2.0], [2.0, 1.0]]}, "scale"),
         ({"scale": np.eye(3)}, "scale: expected shape"),
-        ({"degrees_of_freedom": 1.0}, "degrees_of_freedom: expected more than 1 for 2 features"),
+        ({"degrees_of_freedom": 1.0}, "degrees_of_freedom: expected a finite number of more"),
+        ({"degrees_of_freedom": np.inf}, "degrees_of_freedom: expected a finite number"),
+        ({"concentration": np.inf}, "concentration: expected a finite number"),
         ({"mean_precision": -1.0}, "mean_precision"),
-        ({"concentration": 0.5}, "concentration: expected at least 1, got 0.5"),
+        ({"concentration": 0.5}, "concentration: expected a finite number of at least 1, got 0.5"),
         ({"mean": [0.0, np.nan]}, "mean"),
     ],
 )

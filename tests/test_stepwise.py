@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -166,3 +167,44 @@ def test_incremental_em_ends_where_em_ends() -> None:
     fit = gmm.fit(X, 2, start=start, tol=1e-14)
     np.testing.assert_allclose(learner.mixture.means, fit.mixture.means, rtol=1e-7)
     assert learner.mixture.log_likelihood(X) == pytest.approx(-1130.2640, abs=1e-4)
+
+
+def test_a_pass_that_breaks_off_can_be_run_again() -> None:
+    X = gmm.datasets.old_faithful().X
+    blocks = np.array_split(X, 4)
+    broken: list[bool] = [False]
+
+    def source() -> Iterator[NDArray[np.float64]]:
+        for number, block in enumerate(blocks):
+            if number == 2 and broken[0]:
+                raise OSError("the line is down")
+            yield block
+
+    start = gmm.initial.starting_mixture(X, 2, random_state=0)
+    plain, tried = (IncrementalEM(gmm.rows.BlockRows(rows), start) for rows in (blocks, source))
+    plain.run_pass()
+    broken[0] = True
+    with pytest.raises(OSError, match="the line is down"):
+        tried.run_pass()
+    assert tried.n_passes == 0
+    broken[0] = False
+    tried.run_pass()
+    np.testing.assert_array_equal(tried.mixture.means, plain.mixture.means)
+
+
+@pytest.mark.parametrize("later", [3, 5])
+def test_blocks_may_not_come_or_go(later: int) -> None:
+    X = gmm.datasets.old_faithful().X
+    counts = [4]
+
+    def source() -> Iterator[NDArray[np.float64]]:
+        yield from np.array_split(X, counts[0])
+
+    start = gmm.initial.starting_mixture(X, 2, random_state=0)
+    learner = IncrementalEM(gmm.rows.BlockRows(source), start)
+    learner.run_pass()
+    counts[0] = later
+    with pytest.raises(
+        ValueError, match=f"X: expected 4 blocks, as in the first pass, got {later}"
+    ):
+        learner.run_pass()

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import threadpoolctl
 
 from gmm import threads
 
@@ -108,3 +109,20 @@ def test_a_forked_child_makes_threads_of_its_own() -> None:
         os.waitpid(child, 0)
     assert ended == child
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_one_hold_on_blas_outlasts_another() -> None:
+    """Threads that enter and leave in any order: held while any is inside, and then free again."""
+    controller = threadpoolctl.ThreadpoolController()
+
+    def sizes() -> set[int]:
+        return {part["num_threads"] for part in controller.info() if part["user_api"] == "blas"}
+
+    before = sizes()
+    first, second = threads.one_blas_thread(), threads.one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sizes() == {1}
+    second.__exit__(None, None, None)
+    assert sizes() == before
