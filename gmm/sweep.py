@@ -56,6 +56,8 @@ RESIDUAL_ROWS = 2048
 FEATURE_MEMORY, ROW_MEMORY = 12_000_000, 32_000_000
 #: Exponents below this many powers of two are raised to it: smaller powers are slow, and nothing.
 LOWEST = -1000.0
+#: Every so many passes blocks are looked through for such exponents.
+LOOK = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,8 @@ class Sweep:
         self.lowest = np.full(self.parts[0].stop, LOWEST)
         self.kept_features: dict[int, FloatArray] = {}
         self.kept_rows: FloatArray | None = None
+        self.passes = 0
+        self.small: dict[int, bool] = {}
         self._prepare()
 
     def _prepare(self) -> None:
@@ -180,6 +184,7 @@ class Sweep:
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
+        self.passes += 1
         if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
             return self._by_residuals(mixture)
         farthest = np.abs(mixture.means - self.centre).max(
@@ -257,18 +262,14 @@ class Sweep:
         longest = joint.shape[1]
         sums = np.zeros((k, self.size))
         log_likelihood = 0.0
-        # exponents that powers of two cannot show are slow: the first block tells if there are any
-        clip = True if len(self.parts) == 1 else None
         for part in parts:
             b = part.stop - part.start
             block = self._features(part, room)
             a = joint[:, :b] if b == longest else np.empty((k, b))
             np.matmul(theta, block, out=a)
-            if clip is None:
-                clip = bool(a.min() < LOWEST)
             weights = None if self.rows.weights is None else self.rows.weights[part]
             if narrow is None:
-                lowest = self.lowest[:b] if clip else None
+                lowest = self.lowest[:b] if self._has_small(part, a) else None
                 log_likelihood += shares_from_exponents(a, theta, block, lowest, weights)
             else:
                 rows = np.asarray(self.rows.X[part], dtype=np.float64)
@@ -280,6 +281,15 @@ class Sweep:
             else:
                 sums += np.matmul(a, block.T)
         return sums, log_likelihood
+
+    def _has_small(self, part: slice, exponents: FloatArray) -> bool:
+        """Whether a block has exponents that powers of two cannot show, which would be slow.
+
+        From one pass to the next that hardly changes: only now and then is it looked at.
+        """
+        if self.passes % LOOK == 1 or part.start not in self.small:
+            self.small[part.start] = bool(exponents.min() < LOWEST)
+        return self.small[part.start]
 
     def _features(self, part: slice, room: FloatArray | None) -> FloatArray:
         if room is None:

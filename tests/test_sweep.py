@@ -133,7 +133,7 @@ def test_far_points_have_their_greatest_exponent_taken_out(family: str, weighted
 
 @pytest.mark.derives("prop-clipping")
 def test_a_far_block_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first block shows no small exponent; a later one holds nothing else."""
+    """Most blocks show no small exponent; one holds nothing else."""
     monkeypatch.setattr(sweep, "PRODUCT", 3 * 6 * 100)
     mixture = random_mixture("VVV", 3, 2, seed=6, spread=1.0)
     X, _ = mixture.sample(1000, 0)
@@ -141,6 +141,20 @@ def test_a_far_block_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.exp(mixture.log_density(X)).min() == 0
     assert in_natural_form(X, mixture)
     assert_same(swept(X, mixture), one_pass(as_rows(X), mixture), rtol=1e-8)
+
+
+@pytest.mark.derives("prop-clipping")
+def test_exponents_that_become_small_between_two_looks_change_nothing() -> None:
+    wide = random_mixture("VVV", 3, 2, seed=6)
+    narrow = gmm.Mixture.from_stored(wide.weights, wide.means, 1e-3 * wide.stored, "VVV")
+    X = wide.sample(1000, 0)[0]
+    of_all = Sweep(as_rows(X), 3, "full")
+    of_all(wide)
+    assert of_all.small == {0: False}
+    assert in_natural_form(X, narrow)
+    assert (narrow.log_joint(X) < -1100 * np.log(2)).any()
+    assert_same(of_all(narrow), one_pass(as_rows(X), narrow), rtol=1e-8)
+    assert of_all.small == {0: False}
 
 
 @pytest.mark.derives("prop-clipping")
