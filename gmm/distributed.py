@@ -114,12 +114,12 @@ class DaskRows(Source):
         holders: Holders,
     ) -> list[Any]:
         """The task for each chunk, to be computed by a worker that holds the chunk."""
-        common = [self.dask.delayed(argument, traverse=False) for argument in shared]
+        common = self.dask.delayed(tuple(shared), traverse=False)  # sent once to each worker
         parts = []
         for chunk, workers in zip(inputs, holders, strict=True):
             where = {} if workers is None else {"workers": workers}
             with self.dask.annotate(**where):
-                parts.append(self.dask.delayed(task)(*chunk, *common))
+                parts.append(self.dask.delayed(_applied)(task, common, *chunk))
         return parts
 
     def _result(self, build: Callable[[Holders], Any]) -> Any:
@@ -206,6 +206,10 @@ class DaskSweep(ChunkSweep):
         return total
 
 
+def _applied(task: Callable[..., Value], shared: tuple[Any, ...], *chunk: Any) -> Value:
+    return task(*chunk, *shared)
+
+
 def _rows(chunk: NDArray[Any], weights: ArrayLike | None) -> Rows:
     """The rows of positive weight, without another look at what they hold."""
     array = np.asarray(chunk)
@@ -239,7 +243,7 @@ def _swept(
     """One chunk's statistics, by one thread: Dask has its own."""
     if not rows.n_rows:
         return None
-    return Sweep(rows, n_components, kind, frame, n_threads=1)(mixture)
+    return Sweep(rows, n_components, kind, frame, n_threads=1, once=True)(mixture)
 
 
 def _sampled(rows: Rows, size: int, seed: int) -> Rows:

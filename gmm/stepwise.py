@@ -216,7 +216,7 @@ def _as_start(start: object) -> Mixture:
 
 
 def _statistics(rows: Rows, mixture: Mixture, frame: Frame | None = None) -> Statistics:
-    return Sweep(rows, mixture.n_components, mixture.kind, frame)(mixture)
+    return Sweep(rows, mixture.n_components, mixture.kind, frame, once=True)(mixture)
 
 
 def _times(statistics: Statistics, factor: float) -> Statistics:

@@ -112,7 +112,9 @@ class ChunkSweep:
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
         return _added(
-            Sweep(Rows(block, weights), self.n_components, self.kind, self.frame)(mixture)
+            Sweep(Rows(block, weights), self.n_components, self.kind, self.frame, once=True)(
+                mixture
+            )
             for block, weights in self.rows
         )
 
@@ -130,6 +132,8 @@ class Sweep:
         By default that of these rows; chunks of more rows share one.
     n_threads : int, optional
         By default :func:`gmm.threads.number`. The result does not depend on it.
+    once : bool
+        Whether there will be one pass only, so that nothing is worth keeping.
     """
 
     def __init__(
@@ -139,6 +143,8 @@ class Sweep:
         kind: str,
         frame: Frame | None = None,
         n_threads: int | None = None,
+        *,
+        once: bool = False,
     ) -> None:
         self.rows = rows
         self.n_threads = n_threads
@@ -159,13 +165,13 @@ class Sweep:
         self.kept_rows: FloatArray | None = None
         self.passes = 0
         self.small: dict[int, bool] = {}
-        self._prepare()
+        self._prepare(once)
 
-    def _prepare(self) -> None:
+    def _prepare(self, once: bool) -> None:
         """Keep what of the rows can be kept."""
         n, d = self.rows.n_rows, self.rows.n_features
-        keep_features = n * self.size * 8 <= FEATURE_MEMORY
-        if not keep_features and n * d * 8 <= ROW_MEMORY:
+        keep_features = not once and n * self.size * 8 <= FEATURE_MEMORY
+        if not (once or keep_features) and n * d * 8 <= ROW_MEMORY:
             self.kept_rows = np.empty((d, n))
         total = np.zeros((d, d))
         if not (keep_features or self.kept_rows is not None or self.kind == "tied"):
