@@ -146,6 +146,11 @@ class Fit:
         return self.reason == "converged"
 
     @property
+    def objective(self) -> float:
+        """What the fit has maximised: the log-likelihood and the log-prior."""
+        return self.log_likelihood + self.log_prior
+
+    @property
     def n_iter(self) -> int:
         """The number of iterations (M-steps) of the best run."""
         return len(self.trace.log_likelihood) - 1

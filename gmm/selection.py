@@ -332,21 +332,25 @@ class Selection:
         relative = np.einsum("kij,ij->k", precisions, self.rows.covariance) / mixture.n_features
         return float(mixture.weights.min() * self.rows.total_weight), float(relative.max())
 
-    def _finished(self, cell: Cell) -> Fit:
-        """Where the search has left a cell, EM goes on to the full tolerance."""
+    def _refined(self, cell: Cell, start: Mixture) -> Fit:
+        """EM on all rows to the full tolerance, from where a search has ended."""
         family, k = cell
+        return fit(
+            self.rows,
+            k,
+            family,
+            start=start,
+            tol=self.tol,
+            ridge=self.ridge,
+            prior=self._prior(k),
+            accelerate="auto",
+        )
+
+    def _finished(self, cell: Cell) -> Fit:
+        """The fit of a cell that the search has found in a batch."""
         outcome = self._outcomes[cell]
         try:
-            return fit(
-                self.rows,
-                k,
-                family,
-                start=outcome.mixture,
-                tol=self.tol,
-                ridge=self.ridge,
-                prior=self._prior(k),
-                accelerate="auto",
-            )
+            return self._refined(cell, outcome.mixture)
         except SingularCovarianceError:  # the search stopped on the way to a singularity
             trace = np.array(outcome.trace)
             run = Run(outcome.log_likelihood, len(trace) - 1, "max_iter", len(trace))
@@ -362,25 +366,13 @@ class Selection:
 
     def _fit_parts(self, parts: list[dict[Cell, Outcome]]) -> None:
         """EM on all rows from the fits of their parts; the better one is kept."""
-        for cell in dict.fromkeys(cell for part in parts for cell in part):
-            for part in parts:
-                if cell not in part:
-                    continue
-                start = part[cell].mixture
+        for part in parts:
+            for cell, outcome in part.items():
                 try:
-                    found = fit(
-                        self.rows,
-                        cell[1],
-                        cell[0],
-                        start=start,
-                        tol=self.tol,
-                        ridge=self.ridge,
-                        prior=self._prior(cell[1]),
-                        accelerate="auto",
-                    )
+                    found = self._refined(cell, outcome.mixture)
                 except SingularCovarianceError:
                     continue
-                if found.log_likelihood > self.log_likelihood(*cell) or cell not in self._fits:
+                if cell not in self._fits or found.objective > self._fits[cell].objective:
                     self._fits[cell] = found
 
     def _cross_validate(self, n_folds: int, rng: np.random.Generator) -> None:
