@@ -271,11 +271,11 @@ class Selection:
         cells = [cell for cell in self._found() if not self.reason(*cell)] or self._found()
         return sorted(((*cell, self.value(*cell)) for cell in cells), key=lambda item: item[2])
 
-    def plot(self, ax: Any = None) -> Any:
-        """The criterion against the number of components (:func:`gmm.plots.selection`)."""
+    def plot(self, ax: Any = None, kind: str = "curves") -> Any:
+        """The criterion as curves over K, or as a heat map (:func:`gmm.plots.selection`)."""
         from gmm import plots
 
-        return plots.selection(self, ax)
+        return plots.selection(self, ax, kind)
 
     def __repr__(self) -> str:
         width = max(9, *(len(f"{v:.1f}") for v in self.table.ravel())) + 1
