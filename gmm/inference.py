@@ -21,7 +21,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ from gmm.e_step import expected_statistics
 from gmm.em import Fit, fit
 from gmm.families import is_free
 from gmm.mixture import Mixture
-from gmm.rows import Rows, as_rows, blocks
+from gmm.rows import BLOCK_NUMBERS, Rows, as_rows
+from gmm.statistics import Statistics
 
 __all__ = [
     "LINEAR",
@@ -283,12 +285,15 @@ class _Complete:
             result[k][:, chart.place(k)] = np.hstack([u, 0.5 * squares @ chart.basis])
         return result
 
-    def information(
+    def moments(
         self, block: FloatArray, responsibilities: FloatArray, weights: FloatArray | None
-    ) -> FloatArray:
+    ) -> Statistics:
+        """The moments about the means that the information is made of."""
+        return expected_statistics(block, responsibilities, self.mixture.means, "full", weights)
+
+    def information(self, moments: Statistics) -> FloatArray:
         """The expected complete-data information (:eq:`eq-component-information`), ``(p, p)``."""
         chart, mixture = self.chart, self.mixture
-        moments = expected_statistics(block, responsibilities, mixture.means, "full", weights)
         result = np.zeros((chart.size, chart.size))
         free = slice(mixture.n_components - 1)
         result[free, free] = (self.of_log_weights.T * moments.counts) @ self.of_log_weights
@@ -304,8 +309,14 @@ class _Complete:
         return result
 
     def blocks(self, rows: Rows) -> Iterator[tuple[FloatArray, FloatArray, FloatArray | None]]:
-        """Rows, responsibilities and weights, in blocks whose scores stay small."""
-        for part in blocks(len(rows.X), self.mixture.n_components * self.chart.size):
+        """Rows, responsibilities and weights, in blocks.
+
+        Scores of a block take the room of a cache, or that of K information matrices.
+        """
+        p = self.chart.size
+        length = max(p, BLOCK_NUMBERS // (self.mixture.n_components * p))
+        for start in range(0, len(rows.X), length):
+            part = slice(start, start + length)
             block = np.asarray(rows.X[part], dtype=np.float64)
             weights = None if rows.weights is None else rows.weights[part]
             yield block, self.mixture.responsibilities(block), weights
@@ -435,9 +446,9 @@ def information(
     complete = _Complete(_as_mixture(mixture))
     rows = as_rows(X, sample_weight, n_features=complete.chart.n_features)
     p = complete.chart.size
-    score, whole, missing = np.zeros(p), np.zeros((p, p)), np.zeros((p, p))
+    score, missing, moments = np.zeros(p), np.zeros((p, p)), []
     for block, shares, weights in complete.blocks(rows):
-        whole += complete.information(block, shares, weights)
+        moments.append(complete.moments(block, shares, weights))
         by_label = complete.scores(block)  # (K, b, p)
         by_row = np.einsum("bk,kbp->bp", shares, by_label)
         score += by_row.sum(axis=0) if weights is None else weights @ by_row
@@ -445,7 +456,7 @@ def information(
         weighted = shares if weights is None else shares * weights[:, None]
         for k in range(len(by_label)):
             missing += (by_label[k].T * weighted[:, k]) @ by_label[k]
-    return Information(score, whole, missing)
+    return Information(score, complete.information(reduce(add, moments)), missing)
 
 
 def observed_information(
