@@ -32,7 +32,7 @@ from gmm.statistics import Statistics
 from gmm.univariate import gmm_em
 
 if TYPE_CHECKING:
-    from gmm import algebra, datasets, plots
+    from gmm import algebra, datasets, inference, plots
     from gmm.bayesian_estimator import BayesianGaussianMixture
     from gmm.bootstrap import bootstrap_test
     from gmm.estimator import GaussianMixture
@@ -69,6 +69,7 @@ __all__ = [
     "fit",
     "fit_variational",
     "gmm_em",
+    "inference",
     "merge_by_entropy",
     "plots",
     "select",
@@ -84,6 +85,7 @@ _ON_DEMAND = {
     "datasets": "",
     "default_prior": "gmm.prior",
     "fit_variational": "gmm.variational",
+    "inference": "",
     "merge_by_entropy": "gmm.merging",
     "plots": "",
 }
