@@ -14,6 +14,8 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 
+#: What stands for a formula while the rest of the page is repaired.
+ASIDE = re.compile("\x02(\\d+)\x03")
 FORMULA = re.compile(f"{mathematics.BEFORE}(.*?){mathematics.AFTER}", re.DOTALL)
 HEADING = re.compile(r"h[1-6]")
 REPEATED_IDS = "#proof-content, #exercise-content, #solution-content, .proof.admonition#proof"
@@ -42,12 +44,12 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     landmarks(soup)
     proofs(soup)
     sidenotes(soup)
-    tables(soup)
+    tables(soup, formulas)
     long_names(soup)
     pictures(soup, page, picture)
     references(soup)
     numbers(soup)
-    return re.sub("\x02(\\d+)\x03", lambda match: formulas[int(match.group(1))], str(soup))
+    return ASIDE.sub(lambda match: formulas[int(match[1])], str(soup))
 
 
 def dropdowns(soup: BeautifulSoup) -> None:
@@ -112,7 +114,7 @@ def sidenotes(soup: BeautifulSoup) -> None:
         note["id"], note["popover"] = f"note-{number}", ""
 
 
-def tables(soup: BeautifulSoup) -> None:
+def tables(soup: BeautifulSoup, formulas: list[str]) -> None:
     """Put each table into a box that scrolls, and is named by the table's caption.
 
     An empty cell among the headings is no heading.
@@ -124,7 +126,16 @@ def tables(soup: BeautifulSoup) -> None:
         box = table.wrap(soup.new_tag("div", attrs={"class": "scroll table-box"}))
         caption = table.find("caption")
         if isinstance(caption, Tag):
-            box["aria-label"] = caption.get_text(" ", strip=True).rstrip("#").strip()
+            text = caption.get_text(" ", strip=True).rstrip("#").strip()
+            box["aria-label"] = ASIDE.sub(lambda match: spoken(formulas[int(match[1])]), text)
+
+
+def spoken(formula: str) -> str:
+    """What a formula's MathML says, for a label, which holds no markup."""
+    soup = BeautifulSoup(formula, "html.parser")
+    for part in soup.select(".katex-html, annotation"):
+        part.decompose()
+    return soup.get_text("", strip=True)
 
 
 def long_names(soup: BeautifulSoup) -> None:

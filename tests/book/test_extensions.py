@@ -264,6 +264,16 @@ class TestPageBody:
         html = self.repaired("<table><caption>Costs#</caption><tr><td>1</td></tr></table>")
         assert html.startswith('<div aria-label="Costs" class="scroll table-box"><table>')
 
+    def test_formulas_in_a_caption_are_text_in_its_label(self) -> None:
+        formula = (
+            '<span class="katex"><math><semantics><mi>F</mi><annotation>F</annotation></semantics>'
+            '</math><span class="katex-html">F</span></span>'
+        )
+        aside = f"{mathematics.BEFORE}{formula}{mathematics.AFTER}"
+        html = self.repaired(f"<table><caption>Least {aside}#</caption></table>")
+        assert html.startswith('<div aria-label="Least F" class="scroll table-box"><table>')
+        assert html.count("katex-html") == 1
+
     def test_names_of_the_ledger_break_between_words(self) -> None:
         html = self.repaired(
             '<table class="ledger"><td><code>test_a.py::test_b</code></td></table>'
