@@ -75,13 +75,14 @@ class ShortNames:
         if self.names is None:
             self.names = short_names(Path(app.srcdir))
         short = ".".join(node["reftarget"].split(".")[:2])
-        if short not in self.names:
-            return text if node.get("optional") else None
-        target = node["reftarget"].replace(short, self.names[short], 1)
-        domain = cast(PythonDomain, env.get_domain("py"))
-        return domain.resolve_xref(
-            env, node["refdoc"], app.builder, node["reftype"], target, node, text
-        )
+        found = None
+        if short in self.names:
+            target = node["reftarget"].replace(short, self.names[short], 1)
+            domain = cast(PythonDomain, env.get_domain("py"))
+            found = domain.resolve_xref(
+                env, node["refdoc"], app.builder, node["reftype"], target, node, text
+            )
+        return text if found is None and node.get("optional") else found
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
