@@ -77,10 +77,7 @@ def hierarchy(rows: Rows, most: int) -> dict[int, IntArray]:
 
 def _whitened(rows: Rows) -> FloatArray:
     """Standardised rows in the axes of their principal components, divided by √(spread)."""
-    deviations = np.sqrt(rows.variances)
-    scaled = (np.asarray(rows.X, dtype=np.float64) - rows.mean) / np.where(
-        deviations > 0, deviations, 1.0
-    )
+    scaled = rows.standardised().X
     weighted = scaled if rows.weights is None else scaled * np.sqrt(rows.weights)[:, None]
     _, spreads, axes = np.linalg.svd(weighted, full_matrices=False)
     flat = spreads <= FLAT * max(spreads.max(), NOTHING)

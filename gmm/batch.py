@@ -17,21 +17,20 @@ from functools import cached_property
 import numpy as np
 
 from gmm.checks import FloatArray, IntArray, SingularCovarianceError
-from gmm.families import FAMILIES, Groups, Scatter, expand, update
+from gmm.families import FAMILIES, Groups, Scatter, expand, finite, update
 from gmm.m_step import EMPTY
 from gmm.mixture import Mixture
-from gmm.natural import LOG2_E, LOG_2, features, log_weights, statistics_size, unpacked
+from gmm.natural import LOG2_E, LOG_2, features, log_weights, packing, statistics_size, unpacked
 from gmm.normal import LOG_2PI
 from gmm.prior import Prior
 from gmm.rows import Rows
+from gmm.sweep import LOWEST
 from gmm.threads import one_blas_thread
 
 __all__ = ["Batch", "Candidate", "Outcome"]
 
 #: Numbers in a block of exponents: what stays in cache.
 BLOCK = 400_000
-#: Exponents of two below this are raised to it.
-LOWEST = -1000.0
 #: A component narrower than this part of the data, in variance and on average, has collapsed.
 NARROWEST = 1e-12
 #: Inner steps of the first M-step and of the others: each step raises the bound.
@@ -222,18 +221,18 @@ class _Unseen:
     def of(cls, batch: Batch, groups: Groups) -> _Unseen | None:
         if batch.prior is None:
             return None
-        parts = []
-        for k in groups.sizes.tolist():
+        of_one = {}  # a component, by the number of components of its mixture
+        for k in set(groups.sizes.tolist()):
             prior = batch.scaled_prior(k)
             assert prior is not None
             centre = features(prior.mean[:, None], "full", np.empty((batch.size, 1)))[:, 0]
-            one = (
+            of_one[k] = (
                 prior.mean_precision * centre,
                 prior.scale,
                 prior.covariance_weight,
                 prior.concentration - 1,
             )
-            parts += [one] * k
+        parts = [of_one[k] for k in groups.sizes.tolist() for _ in range(k)]
         return cls(*(np.array(values) for values in zip(*parts, strict=True)))
 
 
@@ -311,10 +310,10 @@ class _Running:
             else:
                 self.covariances[place] = expand(stored, kind, len(stored), d)
         self.first = False
-        signs, self.log_determinants = np.linalg.slogdet(_sound(self.covariances))
+        signs, self.log_determinants = np.linalg.slogdet(finite(self.covariances))
         sick |= ~((signs > 0) & np.isfinite(self.covariances).all(axis=(1, 2)))
         self.precisions = np.linalg.inv(
-            _sound(np.where(sick[:, None, None], np.nan, self.covariances))
+            finite(np.where(sick[:, None, None], np.nan, self.covariances))
         )
         relative = np.einsum("kij,ij->k", self.precisions, self.batch.covariance) / d
         sick |= ~((relative > 0) & (relative < 1 / NARROWEST))
@@ -331,8 +330,8 @@ class _Running:
         theta = np.empty((len(constants), self.batch.size))
         theta[:, 0] = constants - groups.spread(shifts) - 0.5 * (linear * self.means).sum(axis=1)
         theta[:, 1 : 1 + d] = linear
-        i, j = np.tril_indices(d)
-        theta[:, 1 + d :] = np.where(i == j, -0.5, -1.0) * self.precisions[:, i, j]
+        i, j, factors = packing(d)
+        theta[:, 1 + d :] = factors * self.precisions[:, i, j]
         theta *= LOG2_E
         theta[groups.spread(self.singular)] = 0.0
         return theta, shifts - 0.5 * d * LOG_2PI
@@ -443,9 +442,3 @@ class _Running:
         self.traces = [self.traces[i] for i in np.flatnonzero(stay).tolist()]
         self._arrange(self.groups.sizes[stay].tolist())
         return True
-
-
-def _sound(matrices: FloatArray) -> FloatArray:
-    """The stack with the identity in the place of what is not finite or has no inverse."""
-    sound = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
-    return matrices if sound.all() else np.where(sound, matrices, np.eye(matrices.shape[-1]))

@@ -344,7 +344,7 @@ def eev(scatter: Scatter) -> FloatArray:
 
 def evv(scatter: Scatter) -> FloatArray:
     """λ W_k / g_k with g_k = (det W_k)^(1/d) and λ = Σ g_k / Σ N_k (:eq:`eq-evv-update`)."""
-    _, log_determinants = np.linalg.slogdet(_finite(scatter.matrices))
+    _, log_determinants = np.linalg.slogdet(finite(scatter.matrices))
     means: FloatArray = np.exp(log_determinants / scatter.n_features)
     return (_shared_volume(means, scatter) / means)[:, None, None] * scatter.matrices
 
@@ -399,7 +399,7 @@ def vee(
 ) -> tuple[FloatArray, FloatArray | None]:
     """λ_k C by turns (:eq:`eq-vee-update`)."""
     groups, counts, d = scatter.groups, scatter.counts, scatter.n_features
-    matrices = _finite(scatter.matrices)
+    matrices = finite(scatter.matrices)
     if volumes is None:
         volumes = np.trace(matrices, axis1=1, axis2=2) / (d * counts)
     for _ in range(steps):
@@ -518,7 +518,7 @@ def _composed(axes: FloatArray, variances: FloatArray) -> FloatArray:
     return 0.5 * (matrices + np.swapaxes(matrices, 1, 2))
 
 
-def _finite(matrices: FloatArray) -> FloatArray:
+def finite(matrices: FloatArray) -> FloatArray:
     """The same stack with NaN in no matrix: LAPACK would refuse all for the sake of one."""
     sound = np.isfinite(matrices).all(axis=(1, 2), keepdims=True)
     return matrices if sound.all() else np.where(sound, matrices, np.eye(matrices.shape[-1]))
@@ -526,13 +526,13 @@ def _finite(matrices: FloatArray) -> FloatArray:
 
 def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Eigenvalues, ascending and not negative, and eigenvectors of symmetric matrices."""
-    spectra, axes = np.linalg.eigh(_finite(matrices))
+    spectra, axes = np.linalg.eigh(finite(matrices))
     return np.maximum(spectra, 0.0), axes
 
 
 def _inverse(matrices: FloatArray) -> FloatArray:
     """Inverses of symmetric positive definite matrices; NaN where there is none."""
-    signs: FloatArray = np.linalg.slogdet(_finite(matrices))[0]
+    signs: FloatArray = np.linalg.slogdet(finite(matrices))[0]
     sound = (signs > 0)[:, None, None]
     inverses: FloatArray = np.linalg.inv(np.where(sound, matrices, np.eye(matrices.shape[-1])))
     return np.where(sound, inverses, np.nan)

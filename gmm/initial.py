@@ -128,7 +128,7 @@ def starting_mixture(
         labels = _octants(subset, n_components)
         mixture = _from_labels(subset, labels, n_components, name, ridge, pooled=True)
     else:
-        cloud = _Cloud(_standardised(subset), n_components)
+        cloud = _Cloud(subset.standardised(), n_components)
         seeds = cloud.points(_seeds(cloud, n_components, rng))
         labels, _ = _lloyd(cloud, seeds, 1 if start == "k-means++" else 100)
         mixture = _from_labels(subset, labels, n_components, name, ridge)
@@ -557,15 +557,6 @@ def hard_step(
 
 
 # ---------------------------------------------------------------- from labels or means to a mixture
-
-
-def _standardised(rows: Rows) -> Rows:
-    """The rows with features of unit variance, so that units do not decide what is near."""
-    deviations = np.sqrt(rows.variances)
-    scaled = (np.asarray(rows.X, dtype=np.float64) - rows.mean) / np.where(
-        deviations > 0, deviations, 1.0
-    )
-    return Rows(scaled, rows.weights)
 
 
 def _from_labels(

@@ -126,7 +126,7 @@ def natural_parameters(
         linear = np.matmul(precisions, offsets[:, :, None])[:, :, 0]
         theta[:, 1 : 1 + d] = linear
         squares = np.einsum("ki,ki->k", linear, offsets)
-        i, j, factors = _packing(d)
+        i, j, factors = packing(d)
         np.multiply(precisions[:, i, j], factors, out=theta[:, 1 + d :])
     elif kind == "tied":
         white = offsets @ whiteners.T  # (K, d)
@@ -151,7 +151,7 @@ def log_weights(weights: FloatArray) -> FloatArray:
 
 
 @lru_cache
-def _packing(d: int) -> tuple[IntArray, IntArray, FloatArray]:
+def packing(d: int) -> tuple[IntArray, IntArray, FloatArray]:
     """Rows and columns of a lower triangle, and the factors of its entries in a quadratic form."""
     i, j = np.tril_indices(d)
     return i, j, np.where(i == j, -0.5, -1.0)
@@ -160,7 +160,7 @@ def _packing(d: int) -> tuple[IntArray, IntArray, FloatArray]:
 def unpacked(packed: FloatArray, d: int) -> FloatArray:
     """Symmetric matrices ``(K, d, d)`` from their lower triangles ``(K, d (d + 1) / 2)``."""
     matrices = np.empty((len(packed), d, d))
-    i, j, _ = _packing(d)
+    i, j, _ = packing(d)
     matrices[:, i, j] = packed
     matrices[:, j, i] = packed
     return matrices

@@ -215,6 +215,17 @@ class Rows(Source):
             return self
         return self.subset(np.sort(rng.choice(self.n_rows, size, replace=False, shuffle=False)))
 
+    def standardised(self) -> Rows:
+        """The rows with features of mean zero and unit variance, so that units do not matter.
+
+        A constant feature becomes zero.
+        """
+        deviations = np.sqrt(self.variances)
+        scaled = (np.asarray(self.X, dtype=np.float64) - self.mean) / np.where(
+            deviations > 0, deviations, 1.0
+        )
+        return Rows(scaled, self.weights)
+
     def subset(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """Some of the rows, by their positions or by a mask."""
         weights = None if self.weights is None else self.weights[chosen]

@@ -140,8 +140,7 @@ class _Table:
         self.hierarchical = hierarchical
         self.prior = prior
         self.batch = Batch(rows, ridge, prior)
-        deviations = np.sqrt(rows.variances)
-        self.scaled = (rows.X - rows.mean) / np.where(deviations > 0, deviations, 1.0)
+        self.scaled = rows.standardised()
         self.best: dict[Cell, Outcome] = {}
         self.fresh: set[Cell] = set()
 
@@ -234,7 +233,7 @@ class _Table:
 
     def _near(self, k: int, rng: np.random.Generator) -> FloatArray:
         """Moments of clusters about a draw of seeds, by distance between standardised rows."""
-        labels, _ = kmeans(self.scaled, k, rng, sample_weight=self.rows.weights, max_iter=3)
+        labels, _ = kmeans(self.scaled.X, k, rng, sample_weight=self.scaled.weights, max_iter=3)
         return self.batch.of_labels(labels, k)
 
     def _greater_nested(self, cell: Cell) -> Iterable[FloatArray]:

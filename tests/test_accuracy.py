@@ -99,7 +99,8 @@ class ExactMixture:
         n, d = X.shape
         counts = shares.sum(axis=0)
         means = (shares.T @ X) / counts[:, None]
-        scatters = np.stack([((X - m) * r[:, None]).T @ (X - m) for m, r in zip(means, shares.T)])  # noqa: B905
+        pairs = zip(means, shares.T, strict=True)
+        scatters = np.stack([((X - m) * r[:, None]).T @ (X - m) for m, r in pairs])
         if kind == "tied":
             covariances = np.stack([scatters.sum(axis=0) / n] * len(counts))
         else:

@@ -169,3 +169,14 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
         gmm.fit(BlockRows([X]), 12)
     with pytest.raises(TypeError, match="X: expected an array, got rows that arrive in blocks"):
         gmm.fit(X, 2, random_state=0).mixture.predict(BlockRows([X]))  # type: ignore[arg-type]  # the error is what is tested
+
+
+def test_standardised_rows_have_no_units() -> None:
+    X = np.column_stack([np.arange(5.0), 1e3 * np.arange(5.0) ** 2, np.full(5, 7.0)])
+    weights = np.array([1.0, 2.0, 1.0, 3.0, 1.0])
+    scaled = as_rows(X, weights).standardised()
+    np.testing.assert_allclose(scaled.mean, 0.0, atol=1e-15)
+    np.testing.assert_allclose(scaled.variances, [1.0, 1.0, 0.0], rtol=1e-14)
+    np.testing.assert_array_equal(scaled.X[:, 2], 0.0)
+    assert scaled.weights is not None
+    np.testing.assert_array_equal(scaled.weights, weights)

@@ -229,7 +229,7 @@ def their_time(X: Floats, k: int, goal: float, first: int) -> float:
     for seed in range(first, first + ATTEMPTS):
         make = partial(GaussianMixture, k, random_state=seed)
         make(tol=0, max_iter=1).fit(X)
-        one = seconds(lambda: make(tol=0, max_iter=3).fit(X)) / 3  # noqa: B023  # called at once
+        one = seconds(partial(make(tol=0, max_iter=3).fit, X)) / 3
         ahead = make(tol=1e-10, max_iter=max(20, min(5000, int(LONGEST / one)))).fit(X)
         there = np.flatnonzero(np.array(ahead.lower_bounds_) >= goal)
         last = make(tol=0, max_iter=int(there[0]) + 1) if len(there) else make()
