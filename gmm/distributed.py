@@ -1,15 +1,17 @@
-"""The same pass on a Dask array or cluster: one task for each chunk, statistics summed in a tree.
+"""The same pass on a Dask array or cluster: statistics of each chunk, summed in a tree.
 
-The chunks stay where they are, and tasks are bound to the workers that hold them; what travels is
-the mixture, once to each worker, and statistics, whose size does not depend on the number of rows.
-The tree is the same whichever worker computes its parts, so that a result depends neither on their
-number nor on their order. A lost worker's chunks are made again by Dask from their recipe, and the
-pass that was under way is begun again.
+The chunks stay where they are. On a cluster each worker that holds some of them has a
+:class:`Keeper`, which is sent the mixture and returns sums of statistics; neither depends on the
+number of rows. A pass then costs a message to each worker and its answer, where tasks would cost
+the scheduler's turns. The tree is the same whichever worker computes its parts, so that a result
+depends neither on their number nor on their order. A lost worker's chunks are made again by Dask
+from their recipe, and the pass that was under way is begun again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import Any, TypeVar
@@ -17,17 +19,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm import threads
 from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
 from gmm.rows import Block, Rows, Source, Survey, with_weight
 from gmm.statistics import Statistics
-from gmm.sweep import ChunkSweep, Frame, Sweep, sweep_of
+from gmm.sweep import ChunkSweep, Frame, Sweep, Workspace, sweep_of
 
-__all__ = ["DaskRows", "DaskSweep"]
+__all__ = ["DaskRows", "DaskSweep", "Keeper", "added_in_tree"]
 
 Value = TypeVar("Value")
 #: For each chunk the addresses of the workers that hold it; None where there is no cluster.
 Holders = list[list[str] | None]
+#: Partial sums in the tree, by level and position: on level l, over 2ˡ neighbouring chunks.
+Nodes = dict[tuple[int, int], Any]
 
 #: Seconds between two looks at whether all workers are still there.
 PATIENCE = 1.0
@@ -146,14 +151,26 @@ class DaskRows(Source):
             if all(holders):
                 return holders
 
-    def _ends(self, future: Any, workers: set[str]) -> bool:
+    def homes(self) -> dict[str, dict[int, str]]:
+        """The keys of the chunks that each worker is to look after, by their positions."""
+        homes: dict[str, dict[int, str]] = {}
+        for position, (chunk, workers) in enumerate(zip(self.chunks, self._holders(), strict=True)):
+            home = min(workers or (), key=lambda worker: len(homes.get(worker, ())))
+            homes.setdefault(home, {})[position] = chunk.key
+        return homes
+
+    def are_there(self, workers: Collection[str]) -> bool:
+        """Whether none of some workers is lost."""
+        return set(workers) <= set(self.client.nthreads())
+
+    def _ends(self, future: Any, workers: Collection[str]) -> bool:
         """Wait for a result; False as soon as one of the workers is found to be lost."""
         wait = import_module("distributed").wait
         while True:
             try:
                 wait(future, timeout=PATIENCE)
             except TimeoutError:
-                if not workers <= set(self.client.nthreads()):
+                if not self.are_there(workers):
                     return False
             else:
                 return True
@@ -195,15 +212,176 @@ class DaskSweep(ChunkSweep):
     """
 
     rows: DaskRows
+    crew: _Crew | None = None
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
-        inputs = [(chunk,) for chunk in self.rows.chunks]
-        total = self.rows.tree_sum(
-            _swept, inputs, mixture, self.n_components, self.kind, self.frame
-        )
+        options = self.n_components, self.kind, self.frame
+        if self.rows.client is None:
+            inputs = [(chunk,) for chunk in self.rows.chunks]
+            total = self.rows.tree_sum(_swept, inputs, mixture, *options)
+        else:
+            total = self._of_crew(mixture, options)
         assert total is not None  # or the survey would have failed
         return total
+
+    def _of_crew(self, mixture: Mixture, options: tuple[int, str, Frame]) -> Statistics | None:
+        """The total from those who keep the chunks; others are found when some are lost."""
+        n_chunks = len(self.rows.chunks)
+        while True:
+            try:
+                if self.crew is None:
+                    self.crew = _Crew(self.rows, options)
+                nodes = added_in_tree(self.crew.sweep(mixture), n_chunks)
+            except _LostError:
+                self.crew = None
+            else:
+                total: Statistics | None = nodes.popitem()[1]
+                return total
+
+
+class _LostError(Exception):
+    """A worker, or a chunk that it kept, is no longer there."""
+
+
+class _Crew:
+    """A keeper on each worker that holds chunks."""
+
+    def __init__(self, rows: DaskRows, options: tuple[int, str, Frame]) -> None:
+        self.rows = rows
+        self.homes = rows.homes()
+        n_threads = rows.client.nthreads()
+        if not rows.are_there(self.homes):
+            raise _LostError
+        self.futures = [
+            rows.client.submit(
+                Keeper,
+                keys,
+                len(rows.chunks),
+                n_threads[worker],
+                *options,
+                actor=True,
+                pure=False,
+                workers=[worker],
+            )
+            for worker, keys in self.homes.items()
+        ]
+        if not all(rows._ends(future, self.homes) for future in self.futures):
+            raise _LostError
+        self.keepers = [future.result() for future in self.futures]
+
+    def sweep(self, mixture: Mixture) -> Nodes:
+        """What all keepers return.
+
+        Raises
+        ------
+        _LostError
+            If a worker is no longer there, or no longer holds a chunk.
+        """
+        nodes: Nodes = {}
+        try:
+            answers = [keeper.swept(mixture) for keeper in self.keepers]
+            for answer in answers:
+                nodes |= self._awaited(answer)
+        except (OSError, RuntimeError):  # what Dask raises where it cannot reach a worker
+            if self._is_whole():
+                raise
+            raise _LostError from None
+        return nodes
+
+    def _awaited(self, answer: Any) -> Nodes:
+        while True:
+            try:
+                nodes: Nodes = answer.result(timeout=PATIENCE)
+            except TimeoutError:
+                if not self.rows.are_there(self.homes):
+                    raise _LostError from None
+            else:
+                return nodes
+
+    def _is_whole(self) -> bool:
+        """Whether all workers are still there, for as long as a loss may take to be noticed."""
+        for _ in range(10):
+            if not self.rows.are_there(self.homes):
+                return False
+            time.sleep(PATIENCE / 10)
+        return True
+
+
+class Keeper:
+    """The E-step of the chunks that one worker holds: an actor, which lives there between passes.
+
+    Parameters
+    ----------
+    keys : dict of int to str
+        Dask's names of the chunks, by their positions among all. They are looked up in each pass,
+        so that the worker may keep them on disk meanwhile.
+    n_chunks : int
+        The number of all chunks.
+    n_threads : int
+        The worker's own.
+    n_components, kind, frame
+        For :class:`gmm.sweep.Sweep`.
+    """
+
+    def __init__(
+        self,
+        keys: dict[int, str],
+        n_chunks: int,
+        n_threads: int,
+        n_components: int,
+        kind: str,
+        frame: Frame,
+    ) -> None:
+        self.worker = import_module("distributed").get_worker()
+        self.keys = sorted(keys.items())
+        self.n_chunks = n_chunks
+        self.n_threads = n_threads
+        self.options = n_components, kind, frame
+        self.rooms: dict[int, dict[int, Workspace]] = {}
+
+    def swept(self, mixture: Mixture) -> Nodes:
+        """Expected statistics of the chunks, added as far as they are neighbours in the tree."""
+
+        def task(thread: int, i: int) -> Statistics | None:
+            try:
+                rows = self.worker.data[self.keys[i][1]]
+            except KeyError:
+                raise _LostError from None
+            return _swept(rows, mixture, *self.options, self.rooms.setdefault(thread, {}))
+
+        parts = threads.run(len(self.keys), task, self.n_threads)
+        leaves = {(0, at): part for (at, _), part in zip(self.keys, parts, strict=True)}
+        return added_in_tree(leaves, self.n_chunks)
+
+
+def added_in_tree(nodes: Nodes, n_chunks: int) -> Nodes:
+    """The highest sums of the tree that some partial sums suffice for.
+
+    Parameters
+    ----------
+    nodes : dict
+        Partial sums by level and position, over different chunks.
+    n_chunks : int
+        The number of all chunks, which alone decides what the tree is: on each level neighbours are
+        added in pairs, and a last one without a neighbour goes up as it is.
+
+    Examples
+    --------
+    >>> added_in_tree({(0, 0): 1, (0, 1): 2, (0, 2): 3, (0, 4): 5}, 5)
+    {(0, 2): 3, (1, 0): 3, (2, 1): 5}
+    """
+    nodes = dict(sorted(nodes.items()))
+    width, level = n_chunks, 0
+    while width > 1:
+        for at in range(0, width, 2):
+            left, right, parent = (level, at), (level, at + 1), (level + 1, at // 2)
+            if at + 1 == width and left in nodes:
+                nodes[parent] = nodes.pop(left)
+            elif left in nodes and right in nodes:
+                nodes[parent] = _add(nodes.pop(left), nodes.pop(right))
+        width, level = (width + 1) // 2, level + 1
+    return nodes
 
 
 def _applied(task: Callable[..., Value], shared: tuple[Any, ...], *chunk: Any) -> Value:
@@ -238,12 +416,18 @@ def _survey(rows: Rows) -> Survey | None:
 
 
 def _swept(
-    rows: Rows, mixture: Mixture, n_components: int, kind: str, frame: Frame
+    rows: Rows,
+    mixture: Mixture,
+    n_components: int,
+    kind: str,
+    frame: Frame,
+    workspaces: dict[int, Workspace] | None = None,
 ) -> Statistics | None:
     """One chunk's statistics, by one thread: Dask has its own."""
     if not rows.n_rows:
         return None
-    return Sweep(rows, n_components, kind, frame, n_threads=1, once=True)(mixture)
+    sweep = Sweep(rows, n_components, kind, frame, n_threads=1, once=True, workspaces=workspaces)
+    return sweep(mixture)
 
 
 def _sampled(rows: Rows, size: int, seed: int) -> Rows:

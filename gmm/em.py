@@ -41,6 +41,7 @@ from gmm.rows import Rows, Source
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep, sweep_of
+from gmm.threads import one_blas_thread
 
 __all__ = ["STOPPING_RULES", "Fit", "Progress", "Run", "Trace", "fit"]
 
@@ -370,7 +371,7 @@ def fit(
         _steps(rows, k, name, width, belief, names),
         bar,
     )
-    with bar:
+    with bar, one_blas_thread():  # once for all passes: to ask and to give back takes time
         best, runs, failure = _runs(problem, start, rng.integers(2**63, size=n_starts))
     if best is None:
         assert failure is not None

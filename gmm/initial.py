@@ -32,7 +32,7 @@ from gmm.mixture import Mixture
 from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
-from gmm.sweep import LONGEST, ROW_MEMORY, SHORTEST
+from gmm.sweep import ROW_MEMORY, SHORTEST
 
 __all__ = ["STARTS", "hard_step", "kmeans", "kmeans_plus_plus", "starting_mixture"]
 
@@ -50,8 +50,8 @@ ROUNDING = 16.0
 MANY_PRODUCTS = 200
 #: Multiplications in a pass from which threads pay.
 SHARED = 5_000_000
-#: Numbers in a block and its exponents together, so that they stay in cache.
-ROOM = 2**18
+#: Numbers in a block and its exponents together, so that they stay in cache; and its rows, at most.
+ROOM, LONGEST = 2**18, 16_384
 #: Half the square of a distance beyond all others; a power of two.
 FAR = 2.0**500
 
@@ -316,10 +316,12 @@ class _Room:
         self.nearest = np.empty((n_points, length), dtype=np.bool_)
         self.marks = np.empty((n_points, length))
 
-    def exponents_of(self, block: FloatArray, points: FloatArray, expanded: bool) -> FloatArray:
+    def exponents_of(
+        self, block: FloatArray, points: FloatArray, expanded: bool, out: FloatArray | None = None
+    ) -> FloatArray:
         """−‖x − c‖²/2 of a block and points, shape ``(K, b)``: expanded, or by residuals."""
         k, d = points.shape
-        out = self.exponents[:k, : block.shape[1]]
+        out = self.exponents[:k, : block.shape[1]] if out is None else out
         if expanded:
             theta = np.full((k, d + 2), -0.5)
             theta[:, 0] *= (points**2).sum(axis=1)
@@ -369,7 +371,7 @@ class _Clusters:
             weights = self.cloud.weights(part)
             if weights is not None:
                 marks *= weights
-            sums: FloatArray = marks @ block.T
+            sums: FloatArray = np.dot(marks, block.T)
             return sums
 
         self.sums = sum(self.cloud.run(of_block, len(centres)), np.zeros_like(self.sums)) / FAR
@@ -438,7 +440,7 @@ class _SureRows(_Clusters):
             weights = self.cloud.weights(part)
             if weights is not None:
                 change *= weights[which][changed]
-            sums: FloatArray = change @ block.take(changed, axis=1).T
+            sums: FloatArray = np.dot(change, block.take(changed, axis=1).T)
             return sums
 
         self.sums = sum(self.cloud.run(of_block, len(centres)), self.sums)
@@ -465,47 +467,69 @@ def _distances(exponents: FloatArray) -> FloatArray:
 
 
 class _Seeding:
-    """Half the squared distances of rows to the nearest of the seeds so far."""
+    """How near each row is to the nearest of the seeds so far: minus half the squared distance."""
 
     def __init__(self, cloud: _Cloud, expanded: bool = True) -> None:
         self.cloud = cloud
         self.expanded = expanded
-        self.distances = np.full(cloud.rows.n_rows, np.inf)
+        self.nearness = np.full(cloud.rows.n_rows, -np.inf)
 
-    def with_one_more(self, points: FloatArray) -> FloatArray:
-        """What the distances would be with one more seed, for each of some points, ``(L, n)``."""
-        trials = np.empty((len(points), len(self.distances)))
+    def with_one_more(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What the nearness would be with one more seed, for each of some points, and its sum.
 
-        def of_block(part: slice, block: FloatArray, room: _Room) -> None:
-            exponents = room.exponents_of(block, points, self.expanded)
-            mine = np.negative(exponents, out=trials[:, part])
-            np.minimum(mine, self.distances[part], out=mine)
-            np.maximum(mine, 0.0, out=mine)  # rounding errors aside
+        Parameters
+        ----------
+        points : array (L, d)
 
-        self.cloud.run(of_block, len(points))
-        return trials
+        Returns
+        -------
+        nearness : array (L, n)
+            But for rounding errors, at most zero.
+        sums : array (L,)
+            Over all rows, weighted.
+        """
+        trials = np.empty((len(points), len(self.nearness)))
+
+        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
+            mine = room.exponents_of(block, points, self.expanded, out=trials[:, part])
+            np.maximum(mine, self.nearness[part], out=mine)
+            weights = self.cloud.weights(part)
+            sums: FloatArray = mine.sum(axis=1) if weights is None else np.dot(mine, weights)
+            return sums
+
+        sums = self.cloud.run(of_block, len(points))
+        return trials, np.sum(sums, axis=0)
+
+    def add_best(self, points: FloatArray) -> int:
+        """Make a seed of the one of some points that brings the rows nearest; its position."""
+        trials, sums = self.with_one_more(points)
+        best = int(sums.argmax())
+        self.nearness = np.minimum(trials[best], 0.0)
+        return best
 
     @property
     def is_exact(self) -> bool:
         """Whether the distances are larger, in the mean, than their rounding errors."""
-        return not self.expanded or EPS * self.cloud.squared_radius < FAINT * self.distances.mean()
+        return not self.expanded or EPS * self.cloud.squared_radius < -FAINT * self.nearness.mean()
 
 
 def _seeds(cloud: _Cloud, n_clusters: int, rng: np.random.Generator) -> IntArray:
     """Positions of the seeds of greedy k-means++."""
-    weights = np.ones(cloud.rows.n_rows) if cloud.rows.weights is None else cloud.rows.weights
+    weights = cloud.rows.weights
     n_candidates = 2 + int(np.log(n_clusters))
     seeding = _Seeding(cloud)
-    seeds = _drawn(weights, 1, rng)
-    seeding.distances = seeding.with_one_more(cloud.points(seeds))[0]
+    seeds = _drawn(np.ones(cloud.rows.n_rows) if weights is None else weights, 1, rng)
+    seeding.add_best(cloud.points(seeds))
     for _ in range(1, n_clusters):
         if not seeding.is_exact:
             seeding = _Seeding(cloud, expanded=False)
-            seeding.distances = seeding.with_one_more(cloud.points(seeds)).min(axis=0)
-        candidates = _drawn(weights * seeding.distances, n_candidates, rng)
-        trials = seeding.with_one_more(cloud.points(candidates))
-        best = int((trials @ weights).argmin())
-        seeding.distances = trials[best]
+            for seed in seeds[:, None]:
+                seeding.add_best(cloud.points(seed))
+        distances = -seeding.nearness
+        candidates = _drawn(
+            distances if weights is None else weights * distances, n_candidates, rng
+        )
+        best = seeding.add_best(cloud.points(candidates))
         seeds = np.append(seeds, candidates[best])
     return seeds
 

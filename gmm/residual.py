@@ -115,9 +115,9 @@ class Residuals:
             mine = np.flatnonzero(share > NEGLIGIBLE)
             residuals = block[mine] - self.means[j]
             share = share[mine]
-            first[j] = share @ residuals
+            first[j] = np.dot(share, residuals)
             residuals *= np.sqrt(share)[:, None]
-            second[j] = residuals.T @ residuals
+            second[j] = np.dot(residuals.T, residuals)
         return Statistics(
             "full",
             self.mixture.means,

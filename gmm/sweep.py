@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce, singledispatch
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
 from operator import add
 from typing import TypeVar
 
@@ -92,6 +92,21 @@ class Frame:
         return cls(survey.mean, scales, reach)
 
 
+class Workspace:
+    """Memory that is used for block after block: new memory costs more than the work in it."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, FloatArray] = {}
+
+    def array(self, name: str, *shape: int) -> FloatArray:
+        """An array of this shape, of any content, in the memory of this name."""
+        size = prod(shape)
+        buffer = self.buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self.buffers[name] = np.empty(size)
+        return buffer[:size].reshape(shape)
+
+
 class ChunkSweep:
     """The E-step of rows that arrive in blocks: one :class:`Sweep` for each, added in order.
 
@@ -108,13 +123,19 @@ class ChunkSweep:
         self.kind = kind
         self.frame = Frame.of(rows)
         self.centre, self.scales = self.frame.centre, self.frame.scales
+        self.workspaces: dict[int, Workspace] = {}
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
         return _added(
-            Sweep(Rows(block, weights), self.n_components, self.kind, self.frame, once=True)(
-                mixture
-            )
+            Sweep(
+                Rows(block, weights),
+                self.n_components,
+                self.kind,
+                self.frame,
+                once=True,
+                workspaces=self.workspaces,
+            )(mixture)
             for block, weights in self.rows
         )
 
@@ -134,6 +155,8 @@ class Sweep:
         By default :func:`gmm.threads.number`. The result does not depend on it.
     once : bool
         Whether there will be one pass only, so that nothing is worth keeping.
+    workspaces : dict of int to Workspace, optional
+        One for each thread, from an earlier sweep that is over.
     """
 
     def __init__(
@@ -145,6 +168,7 @@ class Sweep:
         n_threads: int | None = None,
         *,
         once: bool = False,
+        workspaces: dict[int, Workspace] | None = None,
     ) -> None:
         self.rows = rows
         self.n_threads = n_threads
@@ -159,7 +183,7 @@ class Sweep:
         self.shared = n * k >= SHARED
         longest = LONGEST_SHARED if self.shared else LONGEST
         self.parts = _parts(n, min(longest, max(SHORTEST, PRODUCT // (k * self.size))))
-        self.workspaces: dict[int, tuple[FloatArray, FloatArray | None]] = {}
+        self.workspaces = {} if workspaces is None else workspaces
         self.lowest = np.full(self.parts[0].stop, LOWEST)
         self.kept_features: dict[int, FloatArray] = {}
         self.kept_rows: FloatArray | None = None
@@ -251,41 +275,33 @@ class Sweep:
             self.rows.n_rows,
         )
 
-    def _workspace(self, worker: int, k: int) -> tuple[FloatArray, FloatArray | None]:
-        """Room for a block's exponents and, where they are not kept, for its features."""
-        if worker not in self.workspaces:
-            longest = self.parts[0].stop
-            room = None if self.kept_features else np.empty((self.size, longest))
-            self.workspaces[worker] = np.empty((k, longest)), room
-        return self.workspaces[worker]
-
     def _group(
         self, worker: int, parts: list[slice], theta: FloatArray, narrow: Narrow | None
     ) -> tuple[FloatArray, float]:
         """Σ R Tᵀ and the log-likelihood, but for constants, of some blocks in their order."""
         k = len(theta)
-        joint, room = self._workspace(worker, k)
-        longest = joint.shape[1]
+        room = self.workspaces.setdefault(worker, Workspace())
         sums = np.zeros((k, self.size))
         log_likelihood = 0.0
         for part in parts:
             b = part.stop - part.start
             block = self._features(part, room)
-            a = joint[:, :b] if b == longest else np.empty((k, b))
-            np.matmul(theta, block, out=a)
+            a = np.matmul(theta, block, out=room.array("exponents", k, b))
+            totals = room.array("totals", b)
             weights = None if self.rows.weights is None else self.rows.weights[part]
             if narrow is None:
                 lowest = self.lowest[:b] if self._has_small(part, a) else None
-                log_likelihood += shares_from_exponents(a, theta, block, lowest, weights)
+                log_likelihood += shares_from_exponents(a, theta, block, totals, lowest, weights)
             else:
                 rows = np.asarray(self.rows.X[part], dtype=np.float64)
                 matter = narrow.correct(a, rows)
-                log_likelihood += shares_about_greatest(a, weights)
+                log_likelihood += shares_about_greatest(a, totals, weights)
                 narrow.add_moments(sums, a, rows, matter)
+            # np.dot, because np.matmul does not give up Python's lock for so small a result
             if k * self.size > 1200:  # OpenBLAS has no small kernel for a transposed product there
-                sums += np.matmul(block, np.ascontiguousarray(a.T)).T
+                sums += np.dot(block, np.ascontiguousarray(a.T)).T
             else:
-                sums += np.matmul(a, block.T)
+                sums += np.dot(a, block.T)
         return sums, log_likelihood
 
     def _has_small(self, part: slice, exponents: FloatArray) -> bool:
@@ -297,11 +313,10 @@ class Sweep:
             self.small[part.start] = bool(exponents.min() < LOWEST)
         return self.small[part.start]
 
-    def _features(self, part: slice, room: FloatArray | None) -> FloatArray:
-        if room is None:
+    def _features(self, part: slice, room: Workspace) -> FloatArray:
+        if self.kept_features:
             return self.kept_features[part.start]
-        b = part.stop - part.start
-        out = room[:, :b] if b == room.shape[1] else np.empty((self.size, b))
+        out = room.array("features", self.size, part.stop - part.start)
         linear = out[1 : 1 + self.rows.n_features]
         if self.kept_rows is not None:
             linear[...] = self.kept_rows[:, part]
@@ -360,6 +375,7 @@ def shares_from_exponents(
     a: FloatArray,
     theta: FloatArray,
     block: FloatArray,
+    totals: FloatArray,
     lowest: FloatArray | None,
     weights: FloatArray | None,
 ) -> float:
@@ -373,6 +389,8 @@ def shares_from_exponents(
     block : array (P, b)
         They are multiplied again, with the greatest exponent taken out, where a sum is too small or
         too great to be trusted.
+    totals : array (b,)
+        Room; overwritten.
     lowest : array (b,), optional
         Exponents are raised to this, if some may be below what powers of two can show. (A row
         makes this faster than a number would.)
@@ -387,21 +405,21 @@ def shares_from_exponents(
         np.maximum(a, lowest, out=a)
     with np.errstate(over="ignore"):  # of a tied kind: see below
         np.exp2(a, out=a)
-        totals = np.add.reduce(a, axis=0)
+        np.add.reduce(a, axis=0, out=totals)
     least, greatest = float(totals.min()), float(totals.max())
     if not (least > 1e-250 and greatest < 1e250):
         np.matmul(theta, block, out=a)
-        return shares_about_greatest(a, weights)
+        return shares_about_greatest(a, totals, weights)
     return _divided(a, totals, least, greatest, weights)
 
 
-def shares_about_greatest(a: FloatArray, weights: FloatArray | None) -> float:
+def shares_about_greatest(a: FloatArray, totals: FloatArray, weights: FloatArray | None) -> float:
     """The same as :func:`shares_from_exponents`, with each row's greatest exponent taken out."""
     top = np.maximum.reduce(a, axis=0)
     a -= top
     np.maximum(a, np.full(a.shape[1], LOWEST), out=a)
     np.exp2(a, out=a)
-    totals = np.add.reduce(a, axis=0)
+    np.add.reduce(a, axis=0, out=totals)
     taken = LOG_2 * float(top.sum() if weights is None else weights @ top)
     return taken + _divided(a, totals, 1.0, float(len(a)), weights)
 

@@ -101,11 +101,12 @@ def run(
         finally:  # after the last task, an error or an interrupt, the others take no more turns
             over = True
 
-    if _State.pool is None or _State.size < workers - 1:
-        if _State.pool is not None:
-            _State.pool.shutdown(wait=False)
-        _State.pool, _State.size = ThreadPoolExecutor(workers - 1, "gmm"), workers - 1
-    others = [_State.pool.submit(labour, worker) for worker in range(1, workers)]
+    with _State.lock:  # others may be running tasks of their own
+        if _State.pool is None or _State.size < workers - 1:
+            if _State.pool is not None:
+                _State.pool.shutdown(wait=False)
+            _State.pool, _State.size = ThreadPoolExecutor(workers - 1, "gmm"), workers - 1
+        others = [_State.pool.submit(labour, worker) for worker in range(1, workers)]
     try:
         labour(0)
     finally:
