@@ -27,8 +27,10 @@ from gmm.rows import Rows
 from gmm.sweep import LOWEST
 from gmm.threads import one_blas_thread
 
-__all__ = ["Batch", "Candidate", "Outcome"]
+__all__ = ["Batch", "Candidate", "Outcome", "most_rows"]
 
+#: Numbers that a batch may hold.
+LARGEST = 20_000_000
 #: Numbers in a block of exponents: what stays in cache.
 BLOCK = 400_000
 #: A component narrower than this part of the data, in variance and on average, has collapsed.
@@ -108,6 +110,11 @@ class Outcome:
             variances = np.diagonal(covariances, axis1=1, axis2=2)
             stored = variances if kind == "diag" else variances[:, 0]
         return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), self.family)
+
+
+def most_rows(n_features: int) -> int:
+    """How many rows a batch should have at most: it holds (d + 1)(d + 2) numbers of each."""
+    return LARGEST // ((n_features + 1) * (n_features + 2))
 
 
 class Batch:

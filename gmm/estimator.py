@@ -29,11 +29,9 @@ from gmm.checks import (
     as_vector,
 )
 from gmm.criteria import aic, bic
-from gmm.e_step import expected_statistics
 from gmm.em import Fit, Progress, fit
 from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
 from gmm.initial import starting_mixture
-from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.normal import inverse_lower
 from gmm.rows import Rows, as_rows
@@ -45,7 +43,7 @@ _STARTS = {
     "kmeans": "k-means",
     "k-means++": "k-means++",
     "random_from_data": "random",
-    "random": "responsibilities drawn at random",
+    "random": "random-responsibilities",
 }
 
 _COLLAPSED = (
@@ -174,8 +172,6 @@ class MixtureEstimator(ABC):
         """The start that ``init_params`` asks for."""
         name = as_choice(self.init_params, "init_params", tuple(_STARTS))
         k, seed = self.n_components, int(rng.integers(2**63))
-        if name == "random":
-            return _from_random_responsibilities(rows, k, family, self.reg_covar, seed)
         return starting_mixture(rows, k, family, _STARTS[name], seed, ridge=self.reg_covar)
 
     def _take(self, mixture: Mixture, converged: bool, dtype: np.dtype[Any]) -> None:
@@ -621,21 +617,6 @@ def enough_rows(X: ArrayLike, sample_weight: ArrayLike | None, n_components: int
             f"n_components = {n_components}, n_samples = {len(matrix)}"
         )
     return as_rows(matrix, sample_weight, min_rows=n_components)
-
-
-def _from_random_responsibilities(
-    rows: Rows, n_components: int, family: str, ridge: float, seed: int
-) -> Mixture:
-    rng = np.random.default_rng(seed)
-    centres = np.broadcast_to(rows.mean, (n_components, rows.n_features))
-    total = None
-    for block, weights in rows:
-        shares = rng.random((len(block), n_components))
-        shares /= shares.sum(axis=1, keepdims=True)
-        part = expected_statistics(block, shares, centres, FAMILIES[family], weights)
-        total = part if total is None else total + part
-    assert total is not None
-    return m_step(total, family, ridge)
 
 
 def _given_or(value: ArrayLike | None, base: Mixture | None, name: str) -> ArrayLike:

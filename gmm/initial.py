@@ -2,18 +2,18 @@
 
 A start makes a :class:`~gmm.mixture.Mixture` from rows, either by way of means (the covariances are
 then those of all the data) or by way of labels (:func:`hard_step` and the M-step then do the rest).
-k-means is the EM pass with hard assignments, and like that pass it is two matrix products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from gmm import threads
+from gmm.agglomerative import hierarchy
+from gmm.batch import Batch, Candidate, most_rows
 from gmm.checks import (
     FloatArray,
     IntArray,
@@ -21,42 +21,24 @@ from gmm.checks import (
     SingularCovarianceError,
     as_count,
     as_generator,
-    as_matrix,
-    refuse_non_finite,
     shown,
 )
 from gmm.e_step import expected_statistics
 from gmm.families import FAMILIES, expand, parse_family, restrict
+from gmm.kmeans import given_means, kmeans
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
-from gmm.natural import EPS
-from gmm.rows import Rows, Source, as_rows, as_source
+from gmm.rows import Rows, Source, as_source
 from gmm.statistics import Statistics
-from gmm.sweep import ROW_MEMORY, SHORTEST
 
-__all__ = ["STARTS", "hard_step", "kmeans", "kmeans_plus_plus", "starting_mixture"]
-
-#: The names of the starts.
-STARTS = ("k-means", "k-means++", "random", "octant")
+__all__ = ["STARTS", "hard_step", "starting_mixture"]
 
 #: Rows that a start looks at: of more, a random subset is taken.
 START_ROWS = 50_000
-#: Rounding errors may be this part of what they are compared with.
-FAINT = 1e-6
-#: The error of a distance by expanded squares, in roots of a rounding unit times the radius.
-ROUNDING = 16.0
-
-#: Multiplications for a row from which it pays to know which rows to look at.
-MANY_PRODUCTS = 200
-#: Multiplications in a pass from which threads pay.
-SHARED = 5_000_000
-#: Numbers in a block and its exponents together, so that they stay in cache; and its rows, at most.
-ROOM, LONGEST = 2**18, 16_384
-#: Half the square of a distance beyond all others; a power of two.
-FAR = 2.0**500
-
-
-Result = TypeVar("Result")
+#: Rows that are merged: the time of an agglomerative start grows with their square.
+MERGED_ROWS = 1000
+#: Short runs, and the iterations of each.
+SHORT_RUNS, SHORT_ITERATIONS = 10, 20
 
 
 def starting_mixture(
@@ -78,13 +60,21 @@ def starting_mixture(
         One of the names in :mod:`gmm.families`.
     start : str, Mixture or array (K, d)
         "k-means"
-            Clusters of :func:`kmeans` on features of unit variance, then an M-step.
+            Clusters of :func:`gmm.kmeans.kmeans` on features of unit variance, then an M-step.
         "k-means++"
-            Each row belongs to the nearest of the seeds of :func:`kmeans_plus_plus`, on the same
-            features, then an M-step.
+            Each row belongs to the nearest of the seeds of :func:`gmm.kmeans.kmeans_plus_plus`, on
+            the same features, then an M-step.
+        "agglomerative"
+            Clusters of :func:`gmm.agglomerative.agglomerative`, then an M-step. Of more than 1000
+            rows a random subset is clustered.
+        "short-runs"
+            The best of ten runs of twenty iterations from "random".
         "random"
             The means are distinct rows drawn at random; weights are equal, and every covariance is
             that of the data.
+        "random-responsibilities"
+            Responsibilities are drawn uniformly and divided by their sum in each row, then an
+            M-step. All components begin near the middle of the data.
         "octant"
             Space is cut at the mean of the data into 2^d orthants, and each of the K fullest gives
             the mean and the share of its rows; the covariance is that within orthants.
@@ -103,7 +93,7 @@ def starting_mixture(
     Raises
     ------
     SingularCovarianceError
-        If the rows lie in a hyperplane and no ridge is given.
+        If the rows lie in a hyperplane and no ridge is given, or if every short run collapses.
     ValueError
         If the start is unknown or does not fit the data.
 
@@ -111,27 +101,25 @@ def starting_mixture(
     -----
     Of more than 50 000 rows, a named start looks at a random subset. It orders the components by
     the first coordinate of their means.
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> starting_mixture(X, 2, start="agglomerative").weights.round(2)
+    array([0.35, 0.65])
     """
     rows = as_source(X, min_rows=as_count(n_components, "n_components"))
     name = parse_family(family)
     if isinstance(start, Mixture):
         return _given_mixture(start, n_components, rows.n_features, name)
     if not isinstance(start, str):
-        return _from_means(rows, _given_means(start, n_components, rows), name, ridge)
+        means = given_means(start, n_components, rows.n_features)
+        return _from_means(rows, means, name, ridge)
     refuse_unknown_start(start)
     rng = as_generator(random_state)
     subset = rows.sample(max(START_ROWS, n_components), rng)
-    if start == "random":
-        means = _distinct_rows(subset, n_components, rng, ridge)
-        mixture = _from_means(rows, means, name, ridge)
-    elif start == "octant":
-        labels = _octants(subset, n_components)
-        mixture = _from_labels(subset, labels, n_components, name, ridge, pooled=True)
-    else:
-        cloud = _Cloud(subset.standardised(), n_components)
-        seeds = cloud.points(_seeds(cloud, n_components, rng))
-        labels, _ = _lloyd(cloud, seeds, 1 if start == "k-means++" else 100)
-        mixture = _from_labels(subset, labels, n_components, name, ridge)
+    mixture = _STARTS[start](subset, n_components, name, ridge, rng)
     return mixture.reordered(np.lexsort(mixture.means.T[::-1]))
 
 
@@ -144,403 +132,81 @@ def refuse_unknown_start(start: object) -> None:
         )
 
 
-# ---------------------------------------------------------------- k-means
+# ---------------------------------------------------------------- the starts by name
 
 
-def kmeans(
-    X: ArrayLike,
-    n_clusters: int,
-    random_state: RandomState = None,
-    *,
-    start: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-    max_iter: int = 100,
-) -> tuple[IntArray, FloatArray]:
-    """Lloyd's algorithm: the EM pass with hard assignments.
+def _by_kmeans(
+    rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator, passes: int = 100
+) -> Mixture:
+    labels, _ = kmeans(rows.standardised(), k, rng, max_iter=passes)
+    return _from_labels(rows, labels, k, family, ridge)
 
-    Parameters
-    ----------
-    X : array (n, d)
-    n_clusters : int
-    random_state : int, Generator or None
-        For the seeds.
-    start : array (K, d), optional
-        Centres to begin with; by default the seeds of :func:`kmeans_plus_plus`.
-    sample_weight : array (n,), optional
-    max_iter : int
-        Passes at most; it stops as soon as the centres stay where they are.
 
-    Returns
-    -------
-    labels : array (n,) of int
-        The nearest of the centres that the last pass began with; of equally near ones, the first.
-    centres : array (K, d)
-        The means of the clusters. A cluster that has lost all its rows takes the row that is
-        farthest from its own centre.
+def _by_seeds(rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator) -> Mixture:
+    return _by_kmeans(rows, k, family, ridge, rng, passes=1)
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not as said. The message names it.
 
-    Notes
-    -----
-    With equal weights and unit variances the exponents of the spherical kind are −‖x − c‖²/2: one
-    matrix product, and the sums over clusters are another (:prf:ref:`thm-two-products`). Where
-    centres are so close that the expanded square might not tell them apart
-    (:eq:`eq-cancellation`), residuals are squared. By the triangle inequality most rows keep their
-    cluster without another look; the result is that of looking at all (Hamerly 2010).
+def _at_random(rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator) -> Mixture:
+    return _from_means(rows, _distinct_rows(rows, k, rng, ridge), family, ridge)
 
-    Examples
-    --------
-    >>> labels, centres = kmeans([[0.0], [1.0], [8.0], [9.0]], 2, random_state=0)
-    >>> sorted(centres[:, 0].tolist())
-    [0.5, 8.5]
-    """
-    k = as_count(n_clusters, "n_clusters")
-    passes = as_count(max_iter, "max_iter")
-    cloud = _Cloud(as_rows(X, sample_weight, min_rows=k), k)
-    if start is None:
-        centres = cloud.points(_seeds(cloud, k, as_generator(random_state)))
-    else:
-        centres = _given_means(start, k, cloud.rows) - cloud.centre
-    labels, centres = _lloyd(cloud, centres, passes)
-    return labels, centres + cloud.centre
 
+def _by_random_responsibilities(
+    rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator
+) -> Mixture:
+    shares = rng.random((rows.n_rows, k))
+    shares /= shares.sum(axis=1, keepdims=True)
+    values = np.asarray(rows.X, dtype=np.float64)
+    centres = np.broadcast_to(rows.mean, (k, rows.n_features))
+    statistics = expected_statistics(values, shares, centres, FAMILIES[family], rows.weights)
+    return m_step(statistics, family, ridge)
 
-def kmeans_plus_plus(
-    X: ArrayLike,
-    n_clusters: int,
-    random_state: RandomState = None,
-    *,
-    sample_weight: ArrayLike | None = None,
-) -> IntArray:
-    """Seeds that lie far apart: k-means++ in its greedy form.
 
-    Each seed is drawn with probability proportional to the squared distance to the nearest seed so
-    far; of ``2 + log K`` candidates the one that lowers the sum of these distances most is kept.
+def _by_octants(rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator) -> Mixture:
+    return _from_labels(rows, _octants(rows, k), k, family, ridge, pooled=True)
 
-    Parameters
-    ----------
-    X : array (n, d)
-    n_clusters : int
-    random_state : int, Generator or None
-    sample_weight : array (n,), optional
 
-    Returns
-    -------
-    array (K,) of int
-        Positions of the seeds.
-    """
-    k = as_count(n_clusters, "n_clusters")
-    return _seeds(_Cloud(as_rows(X, sample_weight, min_rows=k), k), k, as_generator(random_state))
+def _by_merging(rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator) -> Mixture:
+    subset = rows.sample(max(MERGED_ROWS, k), rng)
+    levels = hierarchy(subset, k)
+    if k not in levels:  # fewer distinct rows than components
+        return _at_random(rows, k, family, ridge, rng)
+    return _from_labels(subset, levels[k], k, family, ridge)
 
 
-class _Cloud:
-    """Rows about their mean, in blocks that stay in cache, and room to work on them.
-
-    A block is T = (1, x, ‖x‖²), features-major. Its product with (−‖c‖²/2, c, −1/2) is
-    −‖x − c‖²/2, and a product of shares with it gives the sums over clusters.
-    """
-
-    def __init__(self, rows: Rows, n_clusters: int) -> None:
-        self.rows = rows
-        self.centre = rows.mean
-        survey = rows.survey
-        reach = np.maximum(survey.greatest - self.centre, self.centre - survey.least)
-        self.squared_radius = float(reach @ reach)
-        n, self.size = rows.n_rows, rows.n_features + 2
-        length = min(n, LONGEST, max(SHORTEST, ROOM // (n_clusters + self.size)))
-        self.parts = [slice(i, min(i + length, n)) for i in range(0, n, length)]
-        self.products = n_clusters * self.size
-        self.rooms: dict[int, _Room] = {}
-        self.kept: list[FloatArray] = []
-        if n * self.size * 8 <= ROW_MEMORY:
-            self.kept = [
-                self.block(rows.X[p], np.empty((self.size, p.stop - p.start))) for p in self.parts
-            ]
-
-    def points(self, which: slice | IntArray) -> FloatArray:
-        """Some of the rows, about the centre."""
-        return np.asarray(self.rows.X[which], dtype=np.float64) - self.centre
-
-    def radius_with(self, points: FloatArray) -> float:
-        """No row and none of some points is farther from the centre than this, squared."""
-        return max(self.squared_radius, float((points**2).sum(axis=1).max()))
-
-    def tells_apart(self, points: FloatArray) -> bool:
-        """Whether expanded squares place the borders between all these points well."""
-        i, j = np.triu_indices(len(points), 1)
-        squares = ((points[i] - points[j]) ** 2).sum(axis=1)
-        return EPS * self.radius_with(points) < FAINT * float(squares.min(initial=np.inf))
-
-    def weights(self, part: slice) -> FloatArray | None:
-        """Weights of a block's rows."""
-        return None if self.rows.weights is None else self.rows.weights[part]
-
-    def block(self, X: NDArray[Any], out: FloatArray) -> FloatArray:
-        """T of rows, shape ``(d + 2, b)``."""
-        out[0] = 1.0
-        np.subtract(X.T, self.centre[:, None], out=out[1:-1])
-        np.einsum("ij,ij->j", out[1:-1], out[1:-1], out=out[-1])
-        return out
-
-    def run(
-        self, work: Callable[[slice, FloatArray, _Room], Result], n_points: int
-    ) -> list[Result]:
-        """The results of ``work(part, block, room)`` for all blocks, in their order."""
-
-        def task(worker: int, i: int) -> Result:
-            room = self.rooms.get(worker)
-            if room is None or len(room.exponents) < n_points:
-                room = self.rooms[worker] = _Room(self, n_points)
-            part = self.parts[i]
-            if self.kept:
-                return work(part, self.kept[i], room)
-            X = self.rows.X[part]
-            return work(part, self.block(X, room.features[:, : len(X)]), room)
-
-        if self.rows.n_rows * self.products < SHARED:
-            return [task(0, i) for i in range(len(self.parts))]
-        with threads.one_blas_thread():
-            return threads.run(len(self.parts), task)
-
-
-class _Room:
-    """One worker's room for a block and its exponents: new memory costs more than work in old."""
-
-    def __init__(self, cloud: _Cloud, n_points: int) -> None:
-        length = cloud.parts[0].stop
-        self.features = np.empty((cloud.size, length))
-        self.exponents = np.empty((n_points, length))
-        self.nearest = np.empty((n_points, length), dtype=np.bool_)
-        self.marks = np.empty((n_points, length))
-
-    def exponents_of(
-        self, block: FloatArray, points: FloatArray, expanded: bool, out: FloatArray | None = None
-    ) -> FloatArray:
-        """−‖x − c‖²/2 of a block and points, shape ``(K, b)``: expanded, or by residuals."""
-        k, d = points.shape
-        out = self.exponents[:k, : block.shape[1]] if out is None else out
-        if expanded:
-            theta = np.full((k, d + 2), -0.5)
-            theta[:, 0] *= (points**2).sum(axis=1)
-            theta[:, 1:-1] = points
-            return np.matmul(theta, block, out=out)
-        for point, exponents in zip(points, out, strict=True):
-            residuals = block[1:-1] - point[:, None]
-            np.einsum("ij,ij->j", residuals, residuals, out=exponents)
-        out *= -0.5
-        return out
-
-    def marks_of(self, exponents: FloatArray, greatest: FloatArray) -> FloatArray:
-        """FAR at the nearest point, else zero, ``(K, b)``; of equally near ones, the first."""
-        k, b = exponents.shape
-        nearest = np.equal(exponents, greatest, out=self.nearest[:k, :b])
-        if np.count_nonzero(nearest) > b:
-            nearest &= np.cumsum(nearest, axis=0) == 1
-        return np.multiply(nearest, FAR, out=self.marks[:k, :b])
-
-
-def _lloyd(cloud: _Cloud, centres: FloatArray, max_iter: int = 100) -> tuple[IntArray, FloatArray]:
-    """Labels and centres, the latter about the cloud's."""
-    clusters = (_SureRows if cloud.products > MANY_PRODUCTS else _Clusters)(cloud, len(centres))
-    for _ in range(max_iter):
-        clusters.assign(centres)
-        before, centres = centres, clusters.means(centres)
-        if not clusters.move(centres - before):
-            break
-    return clusters.labels(before), centres
-
-
-class _Clusters:
-    """The sums over clusters, from a look at every row in every pass."""
-
-    def __init__(self, cloud: _Cloud, n_clusters: int) -> None:
-        self.cloud = cloud
-        self.numbers = np.arange(n_clusters) / FAR
-        self.sums = np.zeros((n_clusters, cloud.size))
-
-    def assign(self, centres: FloatArray) -> None:
-        """Give every row to its nearest centre, and add up the rows of each."""
-        expanded = self.cloud.tells_apart(centres)
-
-        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
-            exponents = room.exponents_of(block, centres, expanded)
-            marks = room.marks_of(exponents, exponents.max(axis=0))
-            weights = self.cloud.weights(part)
-            if weights is not None:
-                marks *= weights
-            sums: FloatArray = np.dot(marks, block.T)
-            return sums
-
-        self.sums = sum(self.cloud.run(of_block, len(centres)), np.zeros_like(self.sums)) / FAR
-
-    def labels(self, centres: FloatArray) -> IntArray:
-        """The nearest centre of each row; of equally near ones, the first."""
-        expanded = self.cloud.tells_apart(centres)
-
-        def of_block(_: slice, block: FloatArray, room: _Room) -> FloatArray:
-            exponents = room.exponents_of(block, centres, expanded)
-            numbers: FloatArray = self.numbers @ room.marks_of(exponents, exponents.max(axis=0))
-            return numbers
-
-        return np.concatenate(self.cloud.run(of_block, len(centres))).astype(np.int64)
-
-    def means(self, centres: FloatArray) -> FloatArray:
-        """The means of the clusters; of empty ones, the rows that are farthest from a centre."""
-        counts = self.sums[:, 0]
-        empty = counts == 0
-        means = self.sums[:, 1:-1] / np.where(empty, 1.0, counts)[:, None]
-        if empty.any():
-            residuals = self.cloud.points(slice(None)) - centres[self.labels(centres)]
-            order = np.argsort(-(residuals**2).sum(axis=1), kind="stable")
-            means[empty] = self.cloud.points(order[: np.count_nonzero(empty)])
-        return means
-
-    def move(self, steps: FloatArray) -> bool:
-        """Let the centres move by steps ``(K, d)``; whether any does."""
-        return bool(steps.any())
-
-
-class _SureRows(_Clusters):
-    """The sums over clusters, from a look at those rows alone that may have changed theirs.
-
-    A row is nearer to its own centre than to any other by ``lead`` at least. When centres move,
-    the lead shrinks by no more than its own centre moves, and the one that moves farthest: only
-    rows without a lead need another look.
-    """
-
-    def __init__(self, cloud: _Cloud, n_clusters: int) -> None:
-        super().__init__(cloud, n_clusters)
-        self.known = np.full(cloud.rows.n_rows, -1)
-        self.lead = np.full(cloud.rows.n_rows, -np.inf)
-
-    def assign(self, centres: FloatArray) -> None:
-        """Give every row to its nearest centre, and let its weight follow."""
-        expanded = self.cloud.tells_apart(centres)
-        margin = ROUNDING * np.sqrt(EPS * self.cloud.radius_with(centres))
-
-        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
-            known, lead = self.known[part], self.lead[part]
-            which: slice | IntArray = slice(None)
-            unsure = np.flatnonzero(lead < margin)
-            if 2 * len(unsure) < len(known):  # else to look at all takes less time than to choose
-                block, which = block.take(unsure, axis=1), unsure
-            exponents = room.exponents_of(block, centres, expanded)
-            greatest = exponents.max(axis=0)
-            marks = room.marks_of(exponents, greatest)
-            now = (self.numbers @ marks).astype(np.int64)
-            exponents -= marks
-            lead[which] = _distances(exponents.max(axis=0)) - _distances(greatest)
-            before = known[which]
-            changed = np.flatnonzero(now != before)
-            change = self._shares(now[changed]) - self._shares(before[changed])
-            known[which] = now
-            weights = self.cloud.weights(part)
-            if weights is not None:
-                change *= weights[which][changed]
-            sums: FloatArray = np.dot(change, block.take(changed, axis=1).T)
-            return sums
-
-        self.sums = sum(self.cloud.run(of_block, len(centres)), self.sums)
-        if self.sums[:, 0].min() < FAINT * self.cloud.rows.total_weight:
-            super().assign(centres)  # of what was added and taken away, only errors may be left
-
-    def _shares(self, labels: IntArray) -> FloatArray:
-        return np.equal.outer(self.numbers * FAR, labels).astype(np.float64)
-
-    def labels(self, centres: FloatArray) -> IntArray:
-        """The nearest centre of each row; of equally near ones, the first."""
-        return self.known
-
-    def move(self, steps: FloatArray) -> bool:
-        """Let the centres move by steps ``(K, d)``; whether any does."""
-        lengths = np.sqrt((steps**2).sum(axis=1))
-        self.lead -= (lengths + lengths.max()).take(self.known)
-        return super().move(steps)
-
-
-def _distances(exponents: FloatArray) -> FloatArray:
-    """Distances from −½ of their squares; of rounding errors about zero, zero."""
-    return np.sqrt(np.maximum(-2.0 * exponents, 0.0))
-
-
-class _Seeding:
-    """How near each row is to the nearest of the seeds so far: minus half the squared distance."""
-
-    def __init__(self, cloud: _Cloud, expanded: bool = True) -> None:
-        self.cloud = cloud
-        self.expanded = expanded
-        self.nearness = np.full(cloud.rows.n_rows, -np.inf)
-
-    def with_one_more(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What the nearness would be with one more seed, for each of some points, and its sum.
-
-        Parameters
-        ----------
-        points : array (L, d)
-
-        Returns
-        -------
-        nearness : array (L, n)
-            But for rounding errors, at most zero.
-        sums : array (L,)
-            Over all rows, weighted.
-        """
-        trials = np.empty((len(points), len(self.nearness)))
-
-        def of_block(part: slice, block: FloatArray, room: _Room) -> FloatArray:
-            mine = room.exponents_of(block, points, self.expanded, out=trials[:, part])
-            np.maximum(mine, self.nearness[part], out=mine)
-            weights = self.cloud.weights(part)
-            sums: FloatArray = mine.sum(axis=1) if weights is None else np.dot(mine, weights)
-            return sums
-
-        sums = self.cloud.run(of_block, len(points))
-        return trials, np.sum(sums, axis=0)
-
-    def add_best(self, points: FloatArray) -> int:
-        """Make a seed of the one of some points that brings the rows nearest; its position."""
-        trials, sums = self.with_one_more(points)
-        best = int(sums.argmax())
-        self.nearness = np.minimum(trials[best], 0.0)
-        return best
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the distances are larger, in the mean, than their rounding errors."""
-        return not self.expanded or EPS * self.cloud.squared_radius < -FAINT * self.nearness.mean()
-
-
-def _seeds(cloud: _Cloud, n_clusters: int, rng: np.random.Generator) -> IntArray:
-    """Positions of the seeds of greedy k-means++."""
-    weights = cloud.rows.weights
-    n_candidates = 2 + int(np.log(n_clusters))
-    seeding = _Seeding(cloud)
-    seeds = _drawn(np.ones(cloud.rows.n_rows) if weights is None else weights, 1, rng)
-    seeding.add_best(cloud.points(seeds))
-    for _ in range(1, n_clusters):
-        if not seeding.is_exact:
-            seeding = _Seeding(cloud, expanded=False)
-            for seed in seeds[:, None]:
-                seeding.add_best(cloud.points(seed))
-        distances = -seeding.nearness
-        candidates = _drawn(
-            distances if weights is None else weights * distances, n_candidates, rng
+def _by_short_runs(
+    rows: Rows, k: int, family: str, ridge: float, rng: np.random.Generator
+) -> Mixture:
+    subset = rows.sample(max(most_rows(rows.n_features), k), rng)
+    batch = Batch(subset, ridge)
+    drawn = (_at_random(subset, k, family, ridge, rng) for _ in range(SHORT_RUNS))
+    candidates = [Candidate(family, batch.moments(batch.shares(each))) for each in drawn]
+    outcomes = batch.run(candidates, 0.0, SHORT_ITERATIONS)
+    sound = [outcome for outcome in outcomes if outcome.parameters is not None]
+    if not sound:
+        raise SingularCovarianceError(
+            f"start: in each of {SHORT_RUNS} short runs a component has collapsed onto a few rows; "
+            "give fewer components or a positive ridge, or take 'k-means'"
         )
-        best = seeding.add_best(cloud.points(candidates))
-        seeds = np.append(seeds, candidates[best])
-    return seeds
+    return max(sound, key=lambda outcome: outcome.log_likelihood).mixture
 
 
-def _drawn(weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Positions drawn with probability proportional to weights; any position if all are zero."""
-    cumulative = np.cumsum(weights)
-    if not cumulative[-1] > 0:
-        return rng.integers(len(weights), size=size)
-    draws = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
-    return cast(IntArray, np.minimum(draws, np.flatnonzero(weights)[-1]))
+#: What makes a mixture of rows: their number of components, family, ridge and a generator.
+Start = Callable[[Rows, int, str, float, np.random.Generator], Mixture]
+
+_STARTS: dict[str, Start] = {
+    "k-means": _by_kmeans,
+    "k-means++": _by_seeds,
+    "agglomerative": _by_merging,
+    "short-runs": _by_short_runs,
+    "random": _at_random,
+    "random-responsibilities": _by_random_responsibilities,
+    "octant": _by_octants,
+}
+#: The names of the starts.
+STARTS = tuple(_STARTS)
+
+
+# ---------------------------------------------------------------- from labels or means to a mixture
 
 
 def hard_step(
@@ -578,9 +244,6 @@ def hard_step(
         0.0,
         len(block),
     )
-
-
-# ---------------------------------------------------------------- from labels or means to a mixture
 
 
 def _from_labels(
@@ -639,14 +302,6 @@ def _given_mixture(start: Mixture, n_components: int, n_features: int, family: s
         return start
     full = expand(start.stored, start.kind, n_components, n_features)
     return _in_family(start.weights, start.means, full, family)
-
-
-def _given_means(start: ArrayLike, n_components: int, rows: Source) -> FloatArray:
-    means = as_matrix(start, "start", n_features=rows.n_features).astype(np.float64)
-    refuse_non_finite(means, "start")
-    if len(means) != n_components:
-        raise ValueError(f"start: expected {n_components} means, got {len(means)}")
-    return means
 
 
 def _distinct_rows(

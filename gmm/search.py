@@ -22,7 +22,7 @@ from gmm.agglomerative import hierarchy
 from gmm.batch import Batch, Candidate, Outcome
 from gmm.checks import FloatArray
 from gmm.families import is_nested, n_parameters
-from gmm.initial import kmeans
+from gmm.kmeans import kmeans
 from gmm.prior import Prior
 from gmm.rows import Rows, Source
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm.batch import Outcome
+from gmm.batch import Outcome, most_rows
 from gmm.checks import (
     FloatArray,
     RandomState,
@@ -43,8 +43,6 @@ CRITERIA = ("bic", "aic", "icl", "cv")
 CLOSE = 2.0
 #: A fit is chosen only if no component is narrower than the data by more than this, in variance.
 NARROWEST_WINNER = 1e3
-#: Numbers that a batch of all rows may hold.
-BATCH_NUMBERS = 20_000_000
 
 
 def select(
@@ -506,5 +504,4 @@ def _priors(
 
 
 def _fits_in_a_batch(rows: Source) -> bool:
-    d = rows.n_features
-    return isinstance(rows, Rows) and rows.n_rows * (d + 1) * (d + 2) <= BATCH_NUMBERS
+    return isinstance(rows, Rows) and rows.n_rows <= most_rows(rows.n_features)

@@ -12,7 +12,7 @@ from gmm import batch as module
 from gmm.batch import Batch, Candidate
 from gmm.checks import SingularCovarianceError
 from gmm.families import FAMILIES
-from gmm.initial import kmeans
+from gmm.kmeans import kmeans
 from gmm.rows import as_rows
 
 Floats = NDArray[np.float64]

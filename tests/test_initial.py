@@ -2,158 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
 
 import gmm
-from gmm import threads
-from gmm.initial import STARTS, hard_step, kmeans, kmeans_plus_plus, starting_mixture
+from gmm.agglomerative import agglomerative
+from gmm.initial import STARTS, hard_step, starting_mixture
 
 Floats = NDArray[np.float64]
-
-
-@pytest.fixture(params=["every row", "rows that are not sure"])
-def looks_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of a pass of k-means, whatever the sizes."""
-    way = str(request.param)
-    monkeypatch.setattr("gmm.initial.MANY_PRODUCTS", 10**9 if way == "every row" else 0)
-    return way
-
-
-def inertia(X: Floats, centres: Floats) -> float:
-    return float((cdist(X, centres) ** 2).min(axis=1).sum())
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_kmeans_ends_in_a_fixed_point_as_good_as_scikit_learns() -> None:
-    X = gmm.datasets.iris().X
-    ours = []
-    for seed in range(10):
-        labels, centres = kmeans(X, 3, seed)
-        np.testing.assert_array_equal(labels, cdist(X, centres).argmin(axis=1))
-        for k in range(3):
-            np.testing.assert_allclose(centres[k], X[labels == k].mean(axis=0), rtol=1e-12)
-        ours.append(inertia(X, centres))
-    peer = KMeans(3, n_init=10, random_state=0).fit(X)
-    assert min(ours) == pytest.approx(peer.inertia_, rel=1e-9)
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_kmeans_weights_mean_repetition() -> None:
-    X = gmm.datasets.old_faithful().X
-    weights = np.random.default_rng(0).integers(1, 4, len(X))
-    _, centres = kmeans(X, 2, 0, sample_weight=weights)
-    _, repeated = kmeans(np.repeat(X, weights, axis=0), 2, 0)
-    np.testing.assert_allclose(np.sort(centres, 0), np.sort(repeated, 0), rtol=1e-9)
-
-
-@pytest.mark.parametrize("d", [1, 2, 7])
-@pytest.mark.usefixtures("looks_at")
-def test_lloyds_algorithm_takes_scikit_learns_path(d: int) -> None:
-    """Rows that are not looked at again would not have changed their cluster."""
-    rng = np.random.default_rng(d)
-    X = 5.0 + rng.standard_normal((3000, d)) + 2.0 * rng.integers(0, 3, (3000, 1))
-    for passes in (1, 2, 5, 300):
-        _, centres = kmeans(X, 4, start=X[:4], max_iter=passes)
-        peer = KMeans(4, init=X[:4], n_init=1, max_iter=passes, tol=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn's, that it stopped early
-            peer.fit(X)
-        # both add thousands of numbers of order one, in different orders
-        np.testing.assert_allclose(centres, peer.cluster_centers_, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_kmeans_does_not_depend_on_the_number_of_threads() -> None:
-    X = np.random.default_rng(0).standard_normal((250_000, 3))
-    weights = np.random.default_rng(1).uniform(size=len(X))
-    results = []
-    for n_threads in (1, 2, 5):
-        with threads.use(n_threads):
-            results.append(kmeans(X, 5, 0, sample_weight=weights, max_iter=6))
-    for labels, centres in results[1:]:
-        np.testing.assert_array_equal(labels, results[0][0])
-        np.testing.assert_array_equal(centres, results[0][1])
-
-
-@pytest.mark.parametrize("width", [1.0, 1e-3, 1e-6, 1e-9])
-@pytest.mark.usefixtures("looks_at")
-def test_clusters_that_are_narrow_beside_their_distance_are_told_apart(width: float) -> None:
-    """Pairs of clusters so close that the expanded square cannot see between them."""
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, 400)
-    corners = np.array([[-1.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    X = corners[truth] * [1e3, 8 * width] + width * rng.standard_normal((400, 2))
-    _, start = np.unique(truth, return_index=True)
-    for labels in (kmeans(X, 4, start=X[start])[0], kmeans(X, 4, 0)[0]):
-        pairs = np.unique(np.column_stack([truth, labels]), axis=0)
-        assert len(pairs) == 4
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_equally_near_centres_share_no_row_and_end_the_search() -> None:
-    """Rows on a lattice lie on the border between centres; the first centre takes them."""
-    X = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), -1).reshape(-1, 2)
-    labels, centres = kmeans(X, 2, start=[[0.0, 4.0], [8.0, 4.0]], max_iter=1)
-    np.testing.assert_array_equal(labels, X[:, 0] > 4)
-    again, _ = kmeans(X, 2, start=centres, max_iter=1000)
-    np.testing.assert_array_equal(again, cdist(X, centres).argmin(axis=1))
-
-
-def test_a_start_of_kmeans_must_fit_the_rows() -> None:
-    X = np.zeros((5, 2))
-    with pytest.raises(ValueError, match="start: expected 3 means, got 2"):
-        kmeans(X, 3, start=X[:2])
-    with pytest.raises(ValueError, match="start: expected 2 features, got 1"):
-        kmeans(X, 3, start=X[:3, :1])
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_weights_of_any_size_leave_clusters_in_their_place() -> None:
-    """A cluster keeps its light rows when the heavy ones leave: subtracting leaves no errors."""
-    X = np.array([[0.0], [0.1], [5.0], [5.2], [9.0]])
-    weights = np.array([1e-12, 1e-12, 1.0, 1.0, 1.0])
-    labels, centres = kmeans(X, 2, start=[[2.5], [9.0]], sample_weight=weights)
-    np.testing.assert_array_equal(labels, [0, 0, 0, 0, 1])
-    labels, centres = kmeans(X, 3, start=[[0.0], [4.0], [9.0]], sample_weight=weights)
-    np.testing.assert_allclose(centres[:, 0], [0.05, 5.1, 9.0], rtol=1e-12)
-
-
-@pytest.mark.usefixtures("looks_at")
-def test_an_empty_cluster_takes_the_row_farthest_from_its_centre() -> None:
-    """With three distinct values and three clusters, every cluster ends on one value."""
-    X = np.repeat([[0.0], [1.0], [10.0]], [50, 50, 1], axis=0)
-    for seed in range(20):
-        _, centres = kmeans(X, 3, seed)
-        np.testing.assert_allclose(np.sort(centres[:, 0]), [0.0, 1.0, 10.0], atol=1e-12)
-
-
-def test_seeds_of_kmeans_plus_plus_are_drawn_by_squared_distance() -> None:
-    """One cluster of a hundred rows and four far rows: the far rows are among five seeds."""
-    rng = np.random.default_rng(0)
-    far = 100.0 * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
-    X = np.vstack([rng.standard_normal((100, 2)), far])
-    for seed in range(20):
-        assert set(range(100, 104)) < set(kmeans_plus_plus(X, 5, seed).tolist())
-
-
-def test_seeds_exist_even_where_there_are_fewer_distinct_rows() -> None:
-    assert len(kmeans_plus_plus(np.ones((5, 1)), 3, 0)) == 3
-
-
-def test_rows_of_weight_zero_are_never_seeds() -> None:
-    X = np.arange(10.0)[:, None]
-    weights = np.array([0, 1] * 5)
-    values = X[weights > 0]
-    for seed in range(10):
-        # positions count the rows of positive weight
-        seeds = kmeans_plus_plus(X, 2, seed, sample_weight=weights)
-        assert set(values[seeds, 0]) <= {1.0, 3.0, 5.0, 7.0, 9.0}
 
 
 def test_the_hard_step_gives_sums_over_clusters() -> None:
@@ -257,3 +114,66 @@ def test_of_many_rows_a_start_looks_at_a_subset(monkeypatch: pytest.MonkeyPatch)
     X = np.random.default_rng(0).standard_normal((5000, 2)) + np.repeat([[0], [9]], 2500, axis=0)
     start = starting_mixture(X, 2, "VVV", "k-means", 0)
     np.testing.assert_allclose(start.means[:, 0], [0.0, 9.0], atol=0.5)
+
+
+def test_the_agglomerative_start_has_the_moments_of_its_clusters(old_faithful: Floats) -> None:
+    start = starting_mixture(old_faithful, 3, "VVV", "agglomerative")
+    labels = agglomerative(old_faithful, 3)
+    clusters = sorted((old_faithful[labels == k] for k in range(3)), key=lambda c: c[:, 0].mean())
+    for k, rows in enumerate(clusters):
+        assert start.weights[k] == pytest.approx(len(rows) / len(old_faithful), rel=1e-12)
+        np.testing.assert_allclose(start.means[k], rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(start.covariances[k], np.cov(rows.T, ddof=0), rtol=1e-9)
+
+
+def test_of_many_rows_the_agglomerative_start_merges_a_subset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gmm.initial.MERGED_ROWS", 100)
+    X = np.random.default_rng(0).standard_normal((5000, 2)) + np.repeat([[0], [9]], 2500, axis=0)
+    one, two = (starting_mixture(X, 2, "VVV", "agglomerative", seed) for seed in (0, 1))
+    assert (one.means != two.means).all()
+    for start in (one, two):
+        np.testing.assert_allclose(start.means[:, 0], [0.0, 9.0], atol=0.7)
+    again = starting_mixture(X, 2, "VVV", "agglomerative", 0)
+    np.testing.assert_array_equal(one.means, again.means)
+
+
+def test_short_runs_end_where_the_best_of_their_draws_ends(
+    monkeypatch: pytest.MonkeyPatch, family: str, old_faithful: Floats
+) -> None:
+    """Each short run, made one by one with :func:`gmm.fit`: none is better than the start."""
+    monkeypatch.setattr("gmm.initial.SHORT_RUNS", 4)
+    start = starting_mixture(old_faithful, 3, family, "short-runs", 5)
+    rng = np.random.default_rng(5)
+    ends = []
+    for _ in range(4):
+        begin = starting_mixture(old_faithful, 3, family, "random", rng)
+        # the last of twenty M-steps, each but the first after an E-step, as the first starts from
+        # the responsibilities of the draw
+        ends.append(gmm.fit(old_faithful, 3, family, start=begin, tol=0, max_iter=20))
+    best = max(ends, key=lambda fit: fit.log_likelihood)
+    assert start.log_likelihood(old_faithful) == pytest.approx(best.log_likelihood, rel=1e-10)
+    np.testing.assert_allclose(np.sort(start.weights), np.sort(best.mixture.weights), rtol=1e-7)
+
+
+def test_short_runs_that_all_collapse_are_an_error_with_a_way_out() -> None:
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], 4, axis=0)
+    with pytest.raises(gmm.SingularCovarianceError, match="in each of 10 short runs"):
+        starting_mixture(X, 3, "VVV", "short-runs", 0)
+    assert starting_mixture(X, 3, "VVV", "short-runs", 0, ridge=0.01).n_components == 3
+
+
+def test_random_responsibilities_begin_in_the_middle(old_faithful: Floats) -> None:
+    """Each mean is one of some 91 rows at random; its error is a tenth of the data's width."""
+    start = starting_mixture(old_faithful, 3, "VVV", "random-responsibilities", 0)
+    away = (start.means - old_faithful.mean(axis=0)) / old_faithful.std(axis=0)
+    assert np.abs(away).max() < 0.4
+    pooled = start.weights @ start.means
+    np.testing.assert_allclose(pooled, old_faithful.mean(axis=0), rtol=1e-12)
+
+
+def test_fits_take_every_start(old_faithful: Floats) -> None:
+    for start in STARTS:
+        found = gmm.fit(old_faithful, 2, start=start, random_state=0)
+        assert found.log_likelihood == pytest.approx(-1130.264, abs=1e-2)

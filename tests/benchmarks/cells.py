@@ -36,7 +36,8 @@ from sklearn.cluster import kmeans_plusplus as their_seeds
 from sklearn.mixture import GaussianMixture
 
 import gmm
-from gmm.initial import kmeans, kmeans_plus_plus, starting_mixture
+from gmm.initial import starting_mixture
+from gmm.kmeans import kmeans, kmeans_plus_plus
 from gmm.natural import statistics_size
 from gmm.rows import as_rows
 from gmm.sweep import Sweep

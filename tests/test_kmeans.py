@@ -1,0 +1,156 @@
+"""k-means: Lloyd's iteration, by fewer looks at the rows, and the seeds of k-means++."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
+
+import gmm
+from gmm import threads
+from gmm.kmeans import kmeans, kmeans_plus_plus
+
+Floats = NDArray[np.float64]
+
+
+@pytest.fixture(params=["every row", "rows that are not sure"])
+def looks_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of a pass of k-means, whatever the sizes."""
+    way = str(request.param)
+    monkeypatch.setattr("gmm.kmeans.MANY_PRODUCTS", 10**9 if way == "every row" else 0)
+    return way
+
+
+def inertia(X: Floats, centres: Floats) -> float:
+    return float((cdist(X, centres) ** 2).min(axis=1).sum())
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_kmeans_ends_in_a_fixed_point_as_good_as_scikit_learns() -> None:
+    X = gmm.datasets.iris().X
+    ours = []
+    for seed in range(10):
+        labels, centres = kmeans(X, 3, seed)
+        np.testing.assert_array_equal(labels, cdist(X, centres).argmin(axis=1))
+        for k in range(3):
+            np.testing.assert_allclose(centres[k], X[labels == k].mean(axis=0), rtol=1e-12)
+        ours.append(inertia(X, centres))
+    peer = KMeans(3, n_init=10, random_state=0).fit(X)
+    assert min(ours) == pytest.approx(peer.inertia_, rel=1e-9)
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_kmeans_weights_mean_repetition() -> None:
+    X = gmm.datasets.old_faithful().X
+    weights = np.random.default_rng(0).integers(1, 4, len(X))
+    _, centres = kmeans(X, 2, 0, sample_weight=weights)
+    _, repeated = kmeans(np.repeat(X, weights, axis=0), 2, 0)
+    np.testing.assert_allclose(np.sort(centres, 0), np.sort(repeated, 0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("d", [1, 2, 7])
+@pytest.mark.usefixtures("looks_at")
+def test_lloyds_algorithm_takes_scikit_learns_path(d: int) -> None:
+    """Rows that are not looked at again would not have changed their cluster."""
+    rng = np.random.default_rng(d)
+    X = 5.0 + rng.standard_normal((3000, d)) + 2.0 * rng.integers(0, 3, (3000, 1))
+    for passes in (1, 2, 5, 300):
+        _, centres = kmeans(X, 4, start=X[:4], max_iter=passes)
+        peer = KMeans(4, init=X[:4], n_init=1, max_iter=passes, tol=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's, that it stopped early
+            peer.fit(X)
+        # both add thousands of numbers of order one, in different orders
+        np.testing.assert_allclose(centres, peer.cluster_centers_, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_kmeans_does_not_depend_on_the_number_of_threads() -> None:
+    X = np.random.default_rng(0).standard_normal((250_000, 3))
+    weights = np.random.default_rng(1).uniform(size=len(X))
+    results = []
+    for n_threads in (1, 2, 5):
+        with threads.use(n_threads):
+            results.append(kmeans(X, 5, 0, sample_weight=weights, max_iter=6))
+    for labels, centres in results[1:]:
+        np.testing.assert_array_equal(labels, results[0][0])
+        np.testing.assert_array_equal(centres, results[0][1])
+
+
+@pytest.mark.parametrize("width", [1.0, 1e-3, 1e-6, 1e-9])
+@pytest.mark.usefixtures("looks_at")
+def test_clusters_that_are_narrow_beside_their_distance_are_told_apart(width: float) -> None:
+    """Pairs of clusters so close that the expanded square cannot see between them."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 400)
+    corners = np.array([[-1.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    X = corners[truth] * [1e3, 8 * width] + width * rng.standard_normal((400, 2))
+    _, start = np.unique(truth, return_index=True)
+    for labels in (kmeans(X, 4, start=X[start])[0], kmeans(X, 4, 0)[0]):
+        pairs = np.unique(np.column_stack([truth, labels]), axis=0)
+        assert len(pairs) == 4
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_equally_near_centres_share_no_row_and_end_the_search() -> None:
+    """Rows on a lattice lie on the border between centres; the first centre takes them."""
+    X = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0)), -1).reshape(-1, 2)
+    labels, centres = kmeans(X, 2, start=[[0.0, 4.0], [8.0, 4.0]], max_iter=1)
+    np.testing.assert_array_equal(labels, X[:, 0] > 4)
+    again, _ = kmeans(X, 2, start=centres, max_iter=1000)
+    np.testing.assert_array_equal(again, cdist(X, centres).argmin(axis=1))
+
+
+def test_a_start_of_kmeans_must_fit_the_rows() -> None:
+    X = np.zeros((5, 2))
+    with pytest.raises(ValueError, match="start: expected 3 means, got 2"):
+        kmeans(X, 3, start=X[:2])
+    with pytest.raises(ValueError, match="start: expected 2 features, got 1"):
+        kmeans(X, 3, start=X[:3, :1])
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_weights_of_any_size_leave_clusters_in_their_place() -> None:
+    """A cluster keeps its light rows when the heavy ones leave: subtracting leaves no errors."""
+    X = np.array([[0.0], [0.1], [5.0], [5.2], [9.0]])
+    weights = np.array([1e-12, 1e-12, 1.0, 1.0, 1.0])
+    labels, centres = kmeans(X, 2, start=[[2.5], [9.0]], sample_weight=weights)
+    np.testing.assert_array_equal(labels, [0, 0, 0, 0, 1])
+    labels, centres = kmeans(X, 3, start=[[0.0], [4.0], [9.0]], sample_weight=weights)
+    np.testing.assert_allclose(centres[:, 0], [0.05, 5.1, 9.0], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("looks_at")
+def test_an_empty_cluster_takes_the_row_farthest_from_its_centre() -> None:
+    """With three distinct values and three clusters, every cluster ends on one value."""
+    X = np.repeat([[0.0], [1.0], [10.0]], [50, 50, 1], axis=0)
+    for seed in range(20):
+        _, centres = kmeans(X, 3, seed)
+        np.testing.assert_allclose(np.sort(centres[:, 0]), [0.0, 1.0, 10.0], atol=1e-12)
+
+
+def test_seeds_of_kmeans_plus_plus_are_drawn_by_squared_distance() -> None:
+    """One cluster of a hundred rows and four far rows: the far rows are among five seeds."""
+    rng = np.random.default_rng(0)
+    far = 100.0 * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
+    X = np.vstack([rng.standard_normal((100, 2)), far])
+    for seed in range(20):
+        assert set(range(100, 104)) < set(kmeans_plus_plus(X, 5, seed).tolist())
+
+
+def test_seeds_exist_even_where_there_are_fewer_distinct_rows() -> None:
+    assert len(kmeans_plus_plus(np.ones((5, 1)), 3, 0)) == 3
+
+
+def test_rows_of_weight_zero_are_never_seeds() -> None:
+    X = np.arange(10.0)[:, None]
+    weights = np.array([0, 1] * 5)
+    values = X[weights > 0]
+    for seed in range(10):
+        # positions count the rows of positive weight
+        seeds = kmeans_plus_plus(X, 2, seed, sample_weight=weights)
+        assert set(values[seeds, 0]) <= {1.0, 3.0, 5.0, 7.0, 9.0}
