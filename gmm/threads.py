@@ -1,7 +1,8 @@
 """Threads for passes over rows: how many, and how work is dealt to them.
 
 NumPy releases Python's lock inside matrix products and elementwise functions, so blocks of rows can
-be worked on at the same time. The linear-algebra library's own threads are held to one meanwhile
+be worked on at the same time. (Not always: np.matmul keeps the lock where its result has less than
+500 numbers, however long the sums are; np.dot never does.) The linear-algebra library's own threads are held to one meanwhile
 (with threadpoolctl, where it is installed): they would fight for the same processors.
 """
 
@@ -110,8 +111,9 @@ def run(
     try:
         labour(0)
     finally:
-        wait(others)
-    for other in others:
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
         other.result()
     return results
 

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster, futures_of
 from numpy.typing import NDArray
 
 import gmm
-from gmm.distributed import DaskRows
+from gmm.distributed import DaskRows, added_in_tree
 from gmm.sweep import sweep_of
 
 Floats = NDArray[np.float64]
@@ -122,13 +122,37 @@ class Tree:
 
     leaves: tuple[int, ...]
     depth: int = 0
+    form: str = ""
 
     def __add__(self, other: Tree) -> Tree:
-        return Tree(self.leaves + other.leaves, 1 + max(self.depth, other.depth))
+        form = f"({self.form} {other.form})"
+        return Tree(self.leaves + other.leaves, 1 + max(self.depth, other.depth), form)
 
 
 def _leaf(first: int) -> Tree:
-    return Tree((first,))
+    return Tree((first,), form=str(first))
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_workers_add_in_the_same_tree_whatever_they_hold(n_chunks: int, n_workers: int) -> None:
+    """Each worker adds what it can, the caller the rest: every addition is one of the tree's."""
+    (wanted,) = added_in_tree({(0, at): _leaf(at) for at in range(n_chunks)}, n_chunks).values()
+    rows = DaskRows(da.zeros((n_chunks, 1), chunks=(1, 1)))
+    assert wanted == rows.tree_sum(_leaf, [(at,) for at in range(n_chunks)])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        worker = rng.integers(n_workers, size=n_chunks)
+        nodes = {}
+        for w in range(n_workers):
+            mine = np.flatnonzero(worker == w).tolist()
+            nodes |= added_in_tree({(0, at): _leaf(at) for at in mine}, n_chunks)
+        (total,) = added_in_tree(nodes, n_chunks).values()
+        assert total == wanted
+
+
+def test_empty_chunks_add_nothing_in_the_tree() -> None:
+    assert added_in_tree({(0, 0): None, (0, 1): 2, (0, 2): None}, 3) == {(2, 0): 2}
 
 
 def test_chunks_without_rows_or_weight_are_passed_over() -> None:
@@ -216,6 +240,39 @@ def test_a_lost_worker_changes_nothing() -> None:
     assert killed
     np.testing.assert_allclose(fit.mixture.means, plain.mixture.means, rtol=1e-10)
     assert fit.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-12)
+
+
+def test_chunks_that_have_moved_are_found_where_they_are() -> None:
+    """Dask may give a worker's chunks to another; the next pass asks for the present holders."""
+    X, mixture = example(4000)
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        rows = DaskRows(da.from_array(X, chunks=(500, 3)))
+        sweep = sweep_of(rows, 3, "full")
+        before = sweep(mixture)
+        leaver = next(iter(client.nthreads()))
+        client.retire_workers([leaver], close_workers=False)  # what it holds moves to the other
+        after = sweep(mixture)
+        assert leaver not in {w for workers in rows.homes().values() for w in workers}
+    np.testing.assert_array_equal(after.second, before.second)
+    assert after.log_likelihood == before.log_likelihood
+
+
+def test_an_error_of_a_keeper_is_the_callers_error() -> None:
+    """What fails on a worker fails here, and is not taken for a lost worker."""
+    X, mixture = example(400)
+    with (
+        LocalCluster(processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        sweep = sweep_of(DaskRows(da.from_array(X, chunks=(200, 3))), 3, "full")
+        sweep(mixture)
+        with pytest.raises(AttributeError, match="means"):
+            sweep(None)  # type: ignore[arg-type]  # what no caller does
 
 
 def test_a_cluster_refuses_bad_rows_and_knows_their_size() -> None:

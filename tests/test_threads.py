@@ -52,6 +52,49 @@ def test_an_error_reaches_the_caller(n_threads: int, guilty: int) -> None:
     assert threads.run(3, lambda worker, task: task, n_threads) == [0, 1, 2]  # and work goes on
 
 
+def test_callers_in_several_threads_do_not_disturb_one_another() -> None:
+    """They share one pool, which grows for whoever asks for more."""
+    results: dict[int, list[int]] = {}
+
+    def caller(number: int) -> None:
+        for _ in range(50):
+            results[number] = threads.run(10, lambda _, task: task * number, 1 + number)
+
+    callers = [threading.Thread(target=caller, args=(number,)) for number in range(1, 6)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join(timeout=30)
+    assert results == {n: [n * task for task in range(10)] for n in range(1, 6)}
+
+
+def test_a_task_may_run_tasks() -> None:
+    """Whoever finds the pool busy does the work alone instead of waiting for a turn."""
+
+    def outer(_: int, task: int) -> list[int]:
+        return threads.run(4, lambda _, inner: 10 * task + inner, 3)
+
+    assert threads.run(6, outer, 3) == [[10 * t + i for i in range(4)] for t in range(6)]
+
+
+def test_a_caller_does_not_wait_for_another_s_tasks() -> None:
+    """With all threads of the pool held by one caller, another still comes to its end."""
+    held, ended = threading.Event(), threading.Event()
+
+    def slow(worker: int, task: int) -> bool:
+        held.set()
+        return ended.wait(timeout=10)
+
+    other = threading.Thread(target=threads.run, args=(3, slow, 3))
+    other.start()
+    assert held.wait(timeout=10)
+    time.sleep(0.05)
+    assert threads.run(5, lambda _, task: task, 3) == list(range(5))
+    assert other.is_alive()
+    ended.set()
+    other.join(timeout=10)
+
+
 def test_an_error_of_the_caller_s_own_task_ends_the_others() -> None:
     done: list[int] = []
 
