@@ -2,8 +2,9 @@
 
 NumPy releases Python's lock inside matrix products and elementwise functions, so blocks of rows can
 be worked on at the same time. (Not always: np.matmul keeps the lock where its result has less than
-500 numbers, however long the sums are; np.dot never does.) The linear-algebra library's own threads are held to one meanwhile
-(with threadpoolctl, where it is installed): they would fight for the same processors.
+500 numbers, however long the sums are; np.dot never does.) The linear-algebra library's own threads
+are held to one meanwhile (with threadpoolctl, where it is installed): they would fight for the same
+processors.
 """
 
 from __future__ import annotations
