@@ -23,10 +23,11 @@ from gmm.checks import (
     MissingDataWarning,
     SingularCovarianceError,
 )
-from gmm.em import Fit, Progress, Trace, fit
+from gmm.em import fit
 from gmm.mixture import Mixture
 from gmm.normal import Normal
 from gmm.prior import Prior
+from gmm.result import Fit, Progress, Trace
 from gmm.selection import Selection, select
 from gmm.statistics import Statistics
 from gmm.univariate import gmm_em

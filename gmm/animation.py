@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 
 from gmm.charts import log_likelihood
 from gmm.checks import FloatArray, IntArray, as_choice, as_matrix, as_non_negative, as_positive
-from gmm.em import Fit
 from gmm.marks import PALETTE, colour, outlines, pyplot, two_features
 from gmm.mixture import Mixture
 from gmm.persistence import written_atomically
+from gmm.result import Fit
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

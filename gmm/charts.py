@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmm.checks import FloatArray, as_choice
-from gmm.em import Fit
 from gmm.marks import INK, MUTED, PALETTE, axes_for, colour, line_style, marker, pyplot
 from gmm.merging import Merging
+from gmm.result import Fit
 from gmm.selection import Selection
 
 if TYPE_CHECKING:

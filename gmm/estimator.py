@@ -29,11 +29,12 @@ from gmm.checks import (
     as_vector,
 )
 from gmm.criteria import aic, bic
-from gmm.em import Fit, Progress, fit
+from gmm.em import fit
 from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
 from gmm.initial import starting_mixture
 from gmm.mixture import Mixture
 from gmm.normal import inverse_lower
+from gmm.result import Fit, Progress
 from gmm.rows import Rows, as_rows
 from gmm.stepwise import StepwiseEM
 

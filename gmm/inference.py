@@ -43,9 +43,10 @@ from gmm.checks import (
     shown,
 )
 from gmm.e_step import expected_statistics
-from gmm.em import Fit, fit
+from gmm.em import fit
 from gmm.families import is_free
 from gmm.mixture import Mixture
+from gmm.result import Fit
 from gmm.rows import BLOCK_NUMBERS, Rows, as_rows
 from gmm.statistics import Statistics
 

@@ -23,7 +23,6 @@ from gmm.checks import (
     as_matrix,
     as_non_negative,
 )
-from gmm.em import Fit
 from gmm.marks import (
     DARK,
     INK,
@@ -41,6 +40,7 @@ from gmm.marks import (
     use_style,
 )
 from gmm.mixture import Mixture
+from gmm.result import Fit
 from gmm.rows import as_rows
 
 if TYPE_CHECKING:

@@ -27,11 +27,12 @@ from gmm.checks import (
     as_non_negative,
 )
 from gmm.criteria import aic, bic, icl
-from gmm.em import Fit, Run, Trace, fit
+from gmm.em import fit
 from gmm.families import FAMILIES, n_parameters, parse_family
 from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
+from gmm.result import Fit, Run, Trace
 from gmm.rows import Rows, Source, as_rows
 from gmm.search import Cell, search, search_parts
 

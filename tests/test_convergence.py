@@ -33,11 +33,11 @@ from gmm.convergence import (
     WhenSlow,
     ascent,
 )
-from gmm.em import MixtureSteps
 from gmm.families import FAMILIES as KINDS
 from gmm.rows import as_rows
 from gmm.small import SmallSteps
 from gmm.statistics import Statistics
+from gmm.steps import MixtureSteps
 from gmm.sweep import Sweep
 
 Floats = NDArray[np.float64]

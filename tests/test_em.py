@@ -1,16 +1,13 @@
-"""The algorithm: its published results, its stopping rules, its invariances, its endings."""
+"""The algorithm: its published results, its invariances, its starts, its theory."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import sympy
-import tqdm
 from conftest import FAMILIES, random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +17,6 @@ from sklearn.mixture import GaussianMixture as Peer
 
 import gmm
 from gmm.checks import FloatArray
-from gmm.em import STOPPING_RULES
 from gmm.families import FAMILIES as KINDS
 from gmm.initial import starting_mixture
 
@@ -238,126 +234,7 @@ def test_a_converged_fit_is_a_stationary_point(old_faithful: Floats) -> None:
     assert abs(slope) < 1e-3
 
 
-# ---------------------------------------------------------------- stopping
-
-
-@pytest.mark.derives("eq-stop-absolute", "eq-stop-mean", "eq-stop-relative", "eq-aitken")
-@pytest.mark.parametrize("rule", STOPPING_RULES)
-def test_each_rule_stops_at_the_first_iteration_that_meets_it(
-    rule: str, old_faithful: Floats
-) -> None:
-    tol = 1e-5
-    long = gmm.fit(
-        old_faithful, 3, start="random", tol=0, max_iter=120, random_state=1
-    ).trace.log_likelihood
-
-    def met(t: int) -> bool:
-        gain = long[t] - long[t - 1]
-        if rule == "mean":
-            return bool(abs(gain) / len(old_faithful) < tol)
-        if rule == "absolute":
-            return bool(abs(gain) < tol)
-        if rule == "relative":
-            return bool(abs(gain / long[t]) < tol)
-        if t < 2:
-            return False
-        rate = gain / (long[t - 1] - long[t - 2])
-        limit = long[t - 1] + gain / (1 - rate)
-        return bool(0 <= rate < 1 and limit - long[t] < tol)
-
-    first = next((t for t in range(1, len(long)) if met(t)), None)
-    fit = gmm.fit(old_faithful, 3, start="random", stop=rule, tol=tol, max_iter=120, random_state=1)
-    if first is None:
-        assert fit.reason == "max_iter"
-    else:
-        assert (fit.n_iter, fit.reason) == (first, "converged")
-
-
-def test_aitken_predicts_the_limit(old_faithful: Floats) -> None:
-    limit = gmm.fit(old_faithful, 3, "EEE", tol=1e-15, random_state=0).log_likelihood
-    for tol in (1e-2, 1e-4, 1e-6):
-        fit = gmm.fit(old_faithful, 3, "EEE", stop="aitken", tol=tol, random_state=0)
-        # the rule extrapolates linear convergence; it is no guarantee, hence the factor
-        assert limit - fit.log_likelihood < 5 * tol
-
-
-def test_a_maximum_of_zero_iterations_returns_the_start(old_faithful: Floats) -> None:
-    start = starting_mixture(old_faithful, 2, random_state=0)
-    fit = gmm.fit(old_faithful, 2, start=start, max_iter=0)
-    assert fit.mixture is start
-    assert (fit.n_iter, fit.reason, fit.converged) == (0, "max_iter", False)
-    assert fit.log_likelihood == pytest.approx(start.log_likelihood(old_faithful), rel=1e-13)
-
-
-def test_tolerance_zero_makes_all_iterations(old_faithful: Floats) -> None:
-    assert gmm.fit(old_faithful, 2, tol=0, max_iter=300, random_state=0).n_iter == 300
-
-
-# ---------------------------------------------------------------- trace, callbacks, interrupts
-
-
-def test_the_trace_tells_of_every_iteration(old_faithful: Floats) -> None:
-    fit = gmm.fit(old_faithful, 2, start="random", keep="all", random_state=0)
-    trace = fit.trace
-    assert len(trace.log_likelihood) == len(trace.seconds) == fit.n_iter + 1
-    assert sorted(trace.mixtures) == list(range(fit.n_iter + 1))
-    for i in (0, 3, fit.n_iter):
-        assert trace.mixtures[i].log_likelihood(old_faithful) == pytest.approx(
-            trace.log_likelihood[i], rel=1e-13
-        )
-    assert trace.mixtures[fit.n_iter] is fit.mixture
-    assert (np.diff(trace.seconds) > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("keep", "kept"), [(5, [0, 5, 10, 12]), ([0, 3, 99], [0, 3]), ((), []), ("all", range(13))]
-)
-def test_chosen_iterations_are_kept(keep: object, kept: list[int], old_faithful: Floats) -> None:
-    fit = gmm.fit(old_faithful, 2, tol=0, max_iter=12, keep=keep, random_state=0)  # type: ignore[arg-type]  # any of its types
-    assert sorted(fit.trace.mixtures) == list(kept)
-
-
-def test_a_callback_sees_each_iteration_and_may_stop(old_faithful: Floats) -> None:
-    seen: list[tuple[int, float]] = []
-
-    def callback(progress: gmm.Progress) -> bool:
-        seen.append((progress.iteration, progress.log_likelihood))
-        assert progress.statistics.n_rows == len(old_faithful)
-        return progress.iteration == 4
-
-    fit = gmm.fit(old_faithful, 3, start="random", callback=callback, random_state=0)
-    assert [i for i, _ in seen] == [0, 1, 2, 3, 4]
-    np.testing.assert_array_equal([v for _, v in seen], fit.trace.log_likelihood)
-    assert (fit.reason, fit.converged, fit.n_iter) == ("callback", False, 4)
-
-
-def interrupting_at(iteration: int) -> Callable[[gmm.Progress], None]:
-    def callback(progress: gmm.Progress) -> None:
-        if progress.iteration == iteration:
-            raise KeyboardInterrupt
-
-    return callback
-
-
-def test_an_interrupt_returns_what_was_reached(old_faithful: Floats) -> None:
-    fit = gmm.fit(
-        old_faithful, 3, start="random", callback=interrupting_at(3), n_starts=5, random_state=0
-    )
-    assert (fit.reason, fit.converged, fit.n_iter) == ("interrupted", False, 3)
-    assert fit.log_likelihood == fit.trace.log_likelihood[-1]
-    assert len(fit.starts) == 1
-    assert "interrupted" in repr(fit)
-
-
-def test_an_interrupt_before_anything_is_reached_is_passed_on(
-    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("gmm.small.SmallSteps.expect", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        gmm.fit(old_faithful, 2)
+# ---------------------------------------------------------------- starts
 
 
 def test_an_interrupt_in_a_later_start_keeps_the_best_so_far(
@@ -376,9 +253,6 @@ def test_an_interrupt_in_a_later_start_keeps_the_best_so_far(
     fit = gmm.fit(old_faithful, 2, n_starts=3, random_state=0)
     assert fit.reason == "interrupted"
     assert [run.reason for run in fit.starts] == ["converged", "interrupted"]
-
-
-# ---------------------------------------------------------------- starts
 
 
 def test_the_best_of_several_starts_is_returned(old_faithful: Floats) -> None:
@@ -416,22 +290,6 @@ def test_a_bound_on_the_number_of_rows_is_the_number_of_components() -> None:
         gmm.fit(X, 3, random_state=0)
     fit = gmm.fit(X, 3, ridge=0.1, random_state=0)
     assert np.isfinite(fit.log_likelihood)
-
-
-# ---------------------------------------------------------------- the result
-
-
-def test_the_repr_can_be_read(old_faithful: Floats) -> None:
-    fit = gmm.fit(old_faithful, 2, random_state=0)
-    text = repr(fit)
-    for part in ("VVV, 2 components", "272 rows", "-1130.2640", "2322.192 with 11", "converged"):
-        assert part in text
-    html = fit._repr_html_()
-    assert html.startswith("<table>")
-    assert "-1130.2640" in html
-    short = gmm.fit(old_faithful, 2, max_iter=2, random_state=0)
-    assert "stopped at max_iter, not converged" in repr(short)
-    assert fit.aic == pytest.approx(-2 * fit.log_likelihood + 22)
 
 
 # ---------------------------------------------------------------- the theory of the chapter
@@ -516,91 +374,6 @@ def test_a_shear_takes_the_diagonal_family_elsewhere() -> None:
     assert np.abs(two.mixture.means - one.mixture.means @ A.T).max() > 1e-2
 
 
-def _stops(log_likelihoods: FloatArray, total: float, stop: str, tol: float) -> int:
-    """The first iteration at which the rule holds, from its definition."""
-    for t in range(1, len(log_likelihoods)):
-        now, gain = log_likelihoods[t], log_likelihoods[t] - log_likelihoods[t - 1]
-        if stop == "absolute" and abs(gain) < tol:
-            return t
-        if stop == "mean" and abs(gain) < tol * total:
-            return t
-        if stop == "relative" and abs(gain) < tol * abs(now):
-            return t
-        if stop == "aitken" and t >= 2:
-            c = gain / (log_likelihoods[t - 1] - log_likelihoods[t - 2])
-            if 0 <= c < 1 and c / (1 - c) * gain < tol:
-                return t
-    raise AssertionError("the rule never held")
-
-
-@pytest.mark.derives("eq-stop-absolute", "eq-stop-mean", "eq-stop-relative", "eq-aitken")
-@pytest.mark.parametrize(
-    ("stop", "tol"), [("absolute", 1e-4), ("mean", 1e-4), ("relative", 1e-6), ("aitken", 1e-3)]
-)
-def test_each_rule_stops_where_its_formula_says(stop: str, tol: float) -> None:
-    X = _faithful()
-    long = gmm.fit(X, 2, start=START, tol=0, max_iter=40)
-    fit = gmm.fit(X, 2, start=START, tol=tol, stop=stop)
-    assert fit.reason == "converged"
-    assert fit.n_iter == _stops(long.trace.log_likelihood, len(X), stop, tol)
-
-
-@pytest.mark.derives("prop-stopping-rules")
-def test_units_move_only_the_relative_rule_and_weights_only_the_absolute_one() -> None:
-    X = _faithful()
-    long = gmm.fit(X, 2, start=START, tol=0, max_iter=40)
-    unit = np.exp(-long.log_likelihood / (2 * len(X)))  # the log-likelihood becomes zero
-    changed = {}
-    for stop, tol in (("absolute", 1e-4), ("mean", 1e-6), ("relative", 1e-6)):
-        plain = gmm.fit(X, 2, start=START, tol=tol, stop=stop)
-        units = gmm.fit(X / unit, 2, start=START / unit, tol=tol, stop=stop)
-        heavy = gmm.fit(
-            X, 2, start=START, tol=tol, stop=stop, sample_weight=np.full(len(X), 1000.0)
-        )
-        np.testing.assert_allclose(
-            heavy.trace.log_likelihood[:10], 1000 * plain.trace.log_likelihood[:10], rtol=1e-10
-        )
-        changed[stop] = (units.n_iter != plain.n_iter, heavy.n_iter != plain.n_iter)
-    assert changed == {"absolute": (False, True), "mean": (False, False), "relative": (True, False)}
-
-
-@pytest.mark.derives("thm-aitken")
-def test_aitken_is_exact_for_one_mode_symbolically() -> None:
-    limit, g, rho, t = sympy.symbols("limit g rho t", positive=True)
-
-    def log_likelihood(s: sympy.Expr) -> sympy.Expr:
-        return limit - g * rho**s
-
-    gains = [log_likelihood(t - j) - log_likelihood(t - j - 1) for j in (0, 1)]
-    c = sympy.simplify(gains[0] / gains[1])
-    assert sympy.simplify(c - rho) == 0
-    assert sympy.simplify(c / (1 - c) * gains[0] - g * rho**t) == 0
-
-
-@pytest.mark.derives("thm-aitken")
-def test_aitken_is_right_in_the_limit_and_hopeful_before_for_two_modes() -> None:
-    t = np.arange(0, 60)
-    remaining = 0.9**t + 5 * 0.3**t
-    gains = remaining[:-1] - remaining[1:]  # gains[s] is that of iteration s + 1
-    c = gains[1:] / gains[:-1]
-    ratio = c / (1 - c) * gains[1:] / remaining[2:]
-    assert (ratio < 1 + 1e-12).all()  # too hopeful, up to rounding
-    assert ratio[0] < 0.8
-    # the second mode fades like (1/3)^t: nothing of it is left after 58 iterations but rounding
-    assert ratio[-1] == pytest.approx(1, abs=1e-9)
-
-
-@pytest.mark.derives("thm-aitken")
-def test_aitken_predicts_the_end_of_a_real_run() -> None:
-    long = gmm.fit(_faithful(), 3, start="random", random_state=3, tol=0, max_iter=450)
-    ell = long.trace.log_likelihood
-    gains = np.diff(ell)
-    for t in (70, 100):
-        c = gains[t - 1] / gains[t - 2]
-        # the ratio of gains has converged to about one per cent there
-        assert c / (1 - c) * gains[t - 1] == pytest.approx(ell[-1] - ell[t], rel=0.03)
-
-
 def _multinomial_step(p: Fraction) -> Fraction:
     """An E-step and an M-step, each by its definition."""
     expected = 125 * (p / 4) / (Fraction(1, 2) + p / 4)
@@ -653,105 +426,7 @@ def test_every_start_climbs_or_falls_to_the_same_limit(start: str) -> None:
     assert float(p) == pytest.approx(limit, abs=1e-6)
 
 
-# ------------------------------------------------- what a fit shows
-
-
-def test_progress_counts_passes_and_rows(
-    old_faithful: Floats, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fit = gmm.fit(old_faithful, 2, n_starts=2, start="random", progress=True, random_state=0)
-    shown = capsys.readouterr().err.split("\r")[-1]
-    assert "start 2 of 2" in shown
-    assert f"{fit.n_passes} passes" in shown
-    assert f"log-likelihood {fit.starts[-1].log_likelihood:.6g}" in shown
-    assert f"{fit.n_passes * 272:,} rows read" in shown
-    assert shown.endswith("\n")  # tqdm ends the line of a bar that is closed
-    gmm.fit(old_faithful, 2, random_state=0)
-    assert not capsys.readouterr().err
-
-
-@pytest.mark.parametrize("end", ["return", "interrupt", "error", "collapse"])
-def test_the_bar_is_closed_whatever_ends_the_fit(
-    end: str, old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = []
-
-    class Bar(tqdm.tqdm):  # type: ignore[misc]  # has no types
-        def close(self) -> None:
-            closed.append(not self.disable)
-            super().close()
-
-    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
-
-    def callback(progress: gmm.Progress) -> None:
-        if end == "interrupt":
-            raise KeyboardInterrupt
-        if end == "error":
-            raise RuntimeError("of the callback")
-
-    X = np.repeat([[0.0], [1.0]], 5, axis=0) if end == "collapse" else old_faithful
-    expected = {"error": RuntimeError, "collapse": gmm.SingularCovarianceError}.get(end)
-    with pytest.raises(expected) if expected else nullcontext():
-        gmm.fit(X, 2, progress=True, callback=callback, random_state=0)
-    assert closed[0]
-
-
-def test_progress_without_tqdm_says_what_to_install(
-    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(ImportError, match=r"pip install 'gmm-first-principles\[progress\]'"):
-        gmm.fit(old_faithful, 2, progress=True)
-    with pytest.raises(TypeError, match="progress: expected True or False, got 'yes'"):
-        gmm.fit(old_faithful, 2, progress="yes")  # type: ignore[arg-type]  # meant
-
-
 # ---------------------------------------------------------------- held parameters
-
-
-@pytest.mark.parametrize("accelerate", ["none", "squarem", "lbfgs"])
-@pytest.mark.parametrize(
-    "fixed", [("weights",), ("means",), ("covariances",), ("weights", "covariances")]
-)
-@pytest.mark.parametrize("name", [name for name in KINDS if len(name) == 3])
-def test_held_parameters_stay_and_the_others_are_best(
-    name: str, fixed: tuple[str, ...], accelerate: str
-) -> None:
-    """Each step of the free ones raises the likelihood; those held are the start's, to the bit."""
-    X = gmm.datasets.iris().X
-    start = gmm.fit(X, 3, name, start="random", random_state=1, max_iter=3, tol=0).mixture
-    fit = gmm.fit(X, 3, name, start=start, fixed=fixed, tol=1e-10, accelerate=accelerate)
-    assert np.diff(fit.trace.log_likelihood).min() >= -1e-9 * abs(fit.log_likelihood)
-    for parameter in ("weights", "means", "covariances"):
-        attribute = "stored" if parameter == "covariances" else parameter
-        got, was = getattr(fit.mixture, attribute), getattr(start, attribute)
-        assert (got == was).all() == (parameter in fixed)
-    assert fit.log_likelihood > start.log_likelihood(X) + 0.1
-    assert fit.fixed == set(fixed)
-
-
-def test_held_parameters_are_not_counted() -> None:
-    X = gmm.datasets.old_faithful().X
-    start = gmm.fit(X, 2, random_state=0).mixture
-    counts = {"weights": 1, "means": 4, "covariances": 6}
-    for name, count in counts.items():
-        fit = gmm.fit(X, 2, start=start, fixed=name, max_iter=1, tol=0)
-        assert fit.n_parameters == 11 - count
-        assert fit.bic == pytest.approx(-2 * fit.log_likelihood + (11 - count) * np.log(272))
-
-
-def test_covariances_about_held_means_are_second_moments() -> None:
-    X = gmm.datasets.old_faithful().X
-    start = gmm.Mixture([1.0], [[3.0, 70.0]], [np.eye(2)])
-    for prior in (None, gmm.default_prior(X, 1)):
-        fit = gmm.fit(X, 1, start=start, fixed="means", prior=prior)
-        residuals = X - start.means
-        scatter, n = residuals.T @ residuals, 272.0
-        if prior is not None:
-            step = prior.mean - start.means[0]
-            scatter += prior.scale + prior.mean_precision * np.outer(step, step)
-            n += prior.covariance_weight
-        np.testing.assert_allclose(fit.mixture.covariances[0], scatter / n, rtol=1e-10)
 
 
 def test_bad_names_of_held_parameters_are_refused() -> None:

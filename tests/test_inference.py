@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 import gmm
 from gmm import inference
 from gmm.checks import ConvergenceWarning, SingularCovarianceError
-from gmm.em import Fit
 from gmm.inference import SingularInformationError
+from gmm.result import Fit
 
 Floats = NDArray[np.float64]
 

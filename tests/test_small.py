@@ -10,11 +10,11 @@ from conftest import FAMILIES, random_mixture
 
 import gmm
 from gmm.checks import FloatArray, SingularCovarianceError
-from gmm.em import MixtureSteps
 from gmm.families import FAMILIES as KINDS
 from gmm.rows import as_rows
 from gmm.small import Component, SmallSteps
 from gmm.statistics import Statistics
+from gmm.steps import MixtureSteps
 from gmm.sweep import Sweep
 
 

@@ -1,0 +1,257 @@
+"""One run of EM from one start (:prf:ref:`alg-em`): the loop, its trace, and what ends it.
+
+What changes while a fit goes on is a :class:`Course`; all it works on are values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from copy import copy
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from gmm.checks import SingularCovarianceError, as_choice, as_count, read_only
+from gmm.convergence import NATURAL, Ascent, PlainEM, State, ascent
+from gmm.families import FAMILIES
+from gmm.mixture import Mixture
+from gmm.natural import statistics_size
+from gmm.prior import Prior
+from gmm.progress import Bar
+from gmm.result import Progress, Run, Trace
+from gmm.rows import Source
+from gmm.stopping import StoppingRule
+
+__all__ = ["Course", "Kept", "Outcome", "Problem", "run"]
+
+
+class Kept:
+    """Which iterations the trace keeps.
+
+    Parameters
+    ----------
+    every : int
+        Every so many, and the last; 0 for none.
+    chosen : collection of int
+        Or these.
+    """
+
+    def __init__(self, every: int = 0, chosen: Collection[int] = ()) -> None:
+        self.every = every
+        self.chosen = chosen
+
+    @classmethod
+    def of(cls, keep: int | str | Iterable[int]) -> Kept:
+        """From what a user says: "all", a number, or the iterations."""
+        if isinstance(keep, str):
+            as_choice(keep, "keep", ("all",))
+            return cls(every=1)
+        if isinstance(keep, Iterable):
+            return cls(chosen={as_count(i, "keep", minimum=0) for i in keep})
+        return cls(every=as_count(keep, "keep"))
+
+    @property
+    def any(self) -> bool:
+        """Whether any iteration is kept."""
+        return bool(self.chosen) or self.every > 0
+
+    @property
+    def last(self) -> bool:
+        """Whether the last iteration is kept, whatever its number."""
+        return self.every > 0
+
+    def __call__(self, iteration: int) -> bool:
+        """Whether this iteration is kept."""
+        return iteration in self.chosen or (self.every > 0 and iteration % self.every == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What all runs of a fit have in common.
+
+    Parameters
+    ----------
+    rows : Source
+    n_components : int
+    family : str
+    ridge : float
+    prior : Prior or None
+    rule : StoppingRule
+        As it is before a run.
+    max_iter : int
+    kept : Kept
+    accelerate : str
+        One of :data:`gmm.convergence.ACCELERATIONS`.
+    callback : callable or None
+    steps : Steps
+        The two steps of EM (:func:`gmm.steps.steps_for`).
+    bar : Bar
+    """
+
+    rows: Source
+    n_components: int
+    family: str
+    ridge: float
+    prior: Prior | None
+    rule: StoppingRule
+    max_iter: int
+    kept: Kept
+    accelerate: str
+    callback: Callable[[Progress], object] | None
+    steps: Any
+    bar: Bar
+
+    @property
+    def start_ridge(self) -> float:
+        """The ridge of a start: with a prior, a trifle lets it begin with degenerate clusters."""
+        if self.prior is None:
+            return self.ridge
+        return self.ridge + 1e-6 * float(np.diagonal(self.prior.scale).mean())
+
+    def way_up(self) -> Ascent:
+        """A new way up, for one run."""
+        rows = self.rows
+        size = statistics_size(FAMILIES[self.family], rows.n_features)
+        work = float(rows.n_rows) * self.n_components * size
+        free = not (self.ridge or self.prior or self.steps.fixed)
+        exact = self.family in NATURAL and free
+        return ascent(self.accelerate, rows.total_weight, work, exact=exact)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run has come to: its last mixture, its trace, its end, what it has maximised."""
+
+    mixture: Mixture
+    trace: Trace
+    run: Run
+    objective: float
+
+
+def run(problem: Problem, start: Mixture) -> Outcome:
+    """EM from one start, until the rule is met or something else ends it.
+
+    Raises
+    ------
+    SingularCovarianceError
+        If a component collapses.
+    KeyboardInterrupt
+        If an interrupt comes before anything is reached; a later one ends the run.
+    """
+    course = Course(problem, start)
+    try:
+        reason = course.follow()
+    except KeyboardInterrupt:
+        if course.n_iter < 0:
+            raise
+        reason = "interrupted"
+    return course.outcome(reason)
+
+
+class Course:
+    """A run as far as it has come.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : Mixture
+    """
+
+    def __init__(self, problem: Problem, start: Mixture) -> None:
+        self.problem = problem
+        self.steps = problem.steps
+        self.start = start
+        self.began = time.perf_counter()
+        self.log_likelihoods: list[float] = []
+        self.objectives: list[float] = []
+        self.seconds: list[float] = []
+        self.passes: list[int] = []
+        self.mixtures: dict[int, Mixture] = {}
+        self.state = State(self.steps.begin(start), None, -inf)
+        self.n_iter = -1  # nothing is known of the start yet
+        self.way = problem.way_up()
+        self.plain = PlainEM()
+        self.rule = copy(problem.rule)
+        self.gain = inf
+        self.em_steps = 0  # that came last, without interruption
+        self.is_near = False  # the last change was small
+        self.is_watched = problem.callback is not None or problem.kept.any
+
+    def follow(self) -> str:
+        """Go on until something ends the run; return what it was."""
+        if self.n_iter < 0:
+            parameters = self.state.parameters
+            self._note(State(parameters, *self.steps.expect(parameters)), 1)
+        stopped = self.is_watched and self._is_stopped()
+        while self.n_iter < self.problem.max_iter and not stopped:
+            self._advance()
+            stopped = self.is_watched and self._is_stopped()
+            self.is_near = self.rule.is_met(self.objectives, self.em_steps)
+            if self.is_near and self.em_steps >= self.rule.em_steps:
+                return "converged"
+        return "callback" if stopped else "max_iter"
+
+    def _advance(self) -> None:
+        """One iteration, with advice for whoever meets a singular covariance."""
+        way = self.plain if self.is_near else self.way
+        try:
+            state, tried, is_em_step = way.advance(self.steps, self.state, self.gain)
+        except SingularCovarianceError as error:
+            raise SingularCovarianceError(
+                f"a component has collapsed: {error}; the likelihood is unbounded there (take "
+                "fewer components, more starts, a family with fewer parameters, or a positive "
+                "ridge)"
+            ) from None
+        self.gain = state.objective - self.state.objective
+        self.em_steps = self.em_steps + 1 if is_em_step else 0
+        self._note(state, tried)
+
+    def _note(self, state: State, tried: int) -> None:
+        """Write a new state into the trace, with the number of passes that it took."""
+        log_likelihood = self.steps.log_likelihood(state.statistics, state.objective)
+        self.objectives.append(state.objective)
+        self.log_likelihoods.append(log_likelihood)
+        self.passes.append(self.passes[-1] + tried if self.passes else tried)
+        self.seconds.append(time.perf_counter() - self.began)
+        self.state = state
+        self.n_iter += 1
+        bar = self.problem.bar
+        if bar.is_shown:
+            bar.advance(tried)
+            rows = bar.count * self.problem.rows.n_rows
+            bar.note(f"log-likelihood {log_likelihood:.6g}, {rows:,} rows read")
+
+    def mixture(self) -> Mixture:
+        """The mixture that has been reached."""
+        return self.steps.mixture(self.state.parameters) if self.n_iter else self.start
+
+    def _is_stopped(self) -> bool:
+        """Keep or show the parameters whose pass has just ended; whether to stop here."""
+        mixture = self.mixture()
+        if self.problem.kept(self.n_iter):
+            self.mixtures[self.n_iter] = mixture
+        callback, log_likelihood = self.problem.callback, self.log_likelihoods[-1]
+        if callback is None:
+            return False
+        value = self.steps.statistics(self.state.statistics, log_likelihood)
+        return callback(Progress(self.n_iter, mixture, log_likelihood, value)) is True
+
+    def outcome(self, reason: str) -> Outcome:
+        """What the run has come to, if it ends here for this reason."""
+        n_iter = self.n_iter
+        known = slice(n_iter + 1)  # an interrupt may have come in the midst of a note
+        mixture = self.mixtures.get(n_iter) or self.mixture()
+        mixtures = dict(self.mixtures)
+        if self.problem.kept.last:
+            mixtures[n_iter] = mixture
+        trace = Trace(
+            read_only(np.array(self.log_likelihoods[known])),
+            read_only(np.array(self.seconds[known])),
+            read_only(np.array(self.passes[known])),
+            mixtures,
+        )
+        end = Run(self.log_likelihoods[n_iter], n_iter, reason, self.passes[n_iter])
+        return Outcome(mixture, trace, end, self.objectives[n_iter])
