@@ -143,7 +143,7 @@ def test_workers_add_in_the_same_tree_whatever_they_hold(n_chunks: int, n_worker
     rng = np.random.default_rng(0)
     for _ in range(20):
         worker = rng.integers(n_workers, size=n_chunks)
-        nodes = {}
+        nodes: dict[tuple[int, int], Tree | None] = {}
         for w in range(n_workers):
             mine = np.flatnonzero(worker == w).tolist()
             nodes |= added_in_tree({(0, at): _leaf(at) for at in mine}, n_chunks)
