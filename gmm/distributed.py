@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm import threads
+from gmm.checkpoint import Digest, digest_of
 from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
 from gmm.rows import Block, Rows, Source, Survey, with_weight
@@ -409,6 +410,17 @@ def _validated(chunk: NDArray[Any], weights: ArrayLike | None, first: int) -> Ro
         refuse_non_finite(array, "X", first_row=first)
         weights = as_sample_weight(weights, len(array), may_vanish=True)
     return _rows(array, weights)
+
+
+@digest_of.register
+def _(rows: DaskRows) -> Digest:
+    total = rows.tree_sum(_digest, [(chunk,) for chunk in rows.chunks])
+    assert total is not None  # or the survey would have failed
+    return total
+
+
+def _digest(rows: Rows) -> Digest | None:
+    return digest_of(rows) if rows.n_rows else None
 
 
 def _survey(rows: Rows) -> Survey | None:

@@ -1,21 +1,22 @@
 """The EM algorithm (:prf:ref:`alg-em`): a mixture from rows, by runs from one or several starts.
 
-One run is :mod:`gmm.run`, its two steps are :mod:`gmm.steps`, and what it returns is
-:mod:`gmm.result`.
+The runs from all starts are :mod:`gmm.starts`, one run is :mod:`gmm.run`, its two steps are
+:mod:`gmm.steps`, and what a fit returns is :mod:`gmm.result`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from math import inf
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from gmm.checkpoint import Checkpoint, checked_path, digest_of, told
 from gmm.checks import (
-    IntArray,
     RandomState,
-    SingularCovarianceError,
     as_choice,
     as_count,
     as_generator,
@@ -23,13 +24,14 @@ from gmm.checks import (
 )
 from gmm.convergence import ACCELERATIONS
 from gmm.families import parse_family
-from gmm.initial import refuse_unknown_start, starting_mixture
+from gmm.initial import refuse_unknown_start
 from gmm.missing import as_source_with_missing
 from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
 from gmm.progress import Bar
-from gmm.result import Fit, Progress, Run
-from gmm.run import Kept, Outcome, Problem, run
+from gmm.result import Fit, Progress
+from gmm.run import Kept, Problem
+from gmm.starts import Starts
 from gmm.steps import steps_for
 from gmm.stopping import STOPPING_RULES, StoppingRule
 from gmm.threads import one_blas_thread
@@ -59,6 +61,8 @@ def fit(
     keep: int | str | Iterable[int] = (),
     callback: Callable[[Progress], object] | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
     random_state: RandomState = None,
 ) -> Fit:
     """Fit a Gaussian mixture by maximum likelihood (:prf:ref:`alg-em`).
@@ -134,6 +138,13 @@ def fit(
     progress : bool
         Whether a bar shows the start, the log-likelihood, the passes and the rows read, while the
         fit runs. It needs tqdm (``pip install 'gmm-first-principles[progress]'``).
+    checkpoint : path, optional
+        A file that keeps where the fit is, in case it is cut off. The same call goes on from there,
+        and ends in the same bits as a fit that was never cut off: mixture, log-likelihood and
+        trace, but for its seconds. The file is deleted when the fit has come to its end; it stays
+        after an interrupt, an error, or a stop by the callback.
+    checkpoint_every : int, optional
+        Iterations between two writes of it; by default a minute lies between them.
     random_state : int, Generator or None
         The source of randomness of the start.
 
@@ -144,7 +155,10 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not as said. The message names it.
+        If an argument is not as said. The message names it. So does that for a checkpoint of other
+        data or with other arguments.
+    FileFormatError
+        If the file at ``checkpoint`` is no checkpoint, is damaged, or comes from a newer version.
     ImportError
         If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
@@ -157,6 +171,13 @@ def fit(
     "interrupted". Each iteration reads the rows once; one more pass gives the log-likelihood of the
     last parameters. Without a ridge the log-likelihood never decreases (:prf:ref:`thm-monotone`).
 
+    A checkpoint has one reader: two fits at the same time need two. It holds what an acceleration
+    has learnt too, so that it changes no bit whether, when and how often it is written. Its file
+    holds numbers and text, and nothing that is executed when it is read (:mod:`gmm.checkpoint`). To
+    know the rows again it takes one more look at them. The callback, which no file can know, is
+    that of the new call; it sees the iterations that follow. On other processors, or with another
+    version of NumPy, the last digits of what follows may differ.
+
     Examples
     --------
     >>> import gmm
@@ -165,6 +186,7 @@ def fit(
     array([0.356, 0.644])
     """
     k = as_count(n_components, "n_components")
+    path, every = checked_path(checkpoint, checkpoint_every)
     rows = as_source_with_missing(X, sample_weight, missing, min_rows=k)
     rule = StoppingRule(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
@@ -196,25 +218,13 @@ def fit(
         steps_for(rows, k, name, width, belief, names),
         bar,
     )
-    with bar, one_blas_thread():  # once for all passes: to ask and to give back takes time
-        best, runs, failure = _runs(problem, start, rng.integers(2**63, size=n_starts))
-    if best is None:
-        assert failure is not None
-        raise failure
-    reason = best.run.reason
-    if any(end.reason == "interrupted" for end in runs):
-        reason = "interrupted"
-    return Fit(
-        best.mixture,
-        best.run.log_likelihood,
-        best.trace,
-        reason,
-        tuple(runs),
-        rows.n_rows,
-        rows.total_weight,
-        0.0 if belief is None else belief.log_density(best.mixture),
-        names,
-    )
+    if path is not None:
+        subject = _subject(problem, start, n_starts, missing, random_state)
+        problem = replace(problem, checkpoint=Checkpoint(path, every, subject))
+    starts = Starts(problem, start, rng.integers(2**63, size=n_starts))
+    with bar, problem.checkpoint or nullcontext(), one_blas_thread():  # held once for all passes
+        starts.follow()
+    return _result(problem, starts)
 
 
 def _fixed(fixed: str | Iterable[str]) -> frozenset[str]:
@@ -225,37 +235,52 @@ def _fixed(fixed: str | Iterable[str]) -> frozenset[str]:
     return names
 
 
-def _runs(
-    problem: Problem, start: str | Mixture | ArrayLike, seeds: IntArray
-) -> tuple[Outcome | None, list[Run], SingularCovarianceError | None]:
-    """EM from all starts: the best outcome, every run, and the last failure."""
-    best: Outcome | None = None
-    runs: list[Run] = []
-    failure: SingularCovarianceError | None = None
-    for number, seed in enumerate(seeds, 1):
-        problem.bar.describe(f"start {number} of {len(seeds)}")
-        try:
-            begin = starting_mixture(
-                problem.rows,
-                problem.n_components,
-                problem.family,
-                start,
-                int(seed),
-                ridge=problem.start_ridge,
-            )
-            outcome = run(problem, begin)
-        except SingularCovarianceError as error:
-            failure = error
-            runs.append(Run(-inf, 0, "singular"))
-            continue
-        except KeyboardInterrupt:
-            if best is None:
-                raise
-            runs.append(Run(-inf, 0, "interrupted"))
-            break
-        runs.append(outcome.run)
-        if best is None or outcome.objective > best.objective:
-            best = outcome
-        if outcome.run.reason in ("interrupted", "callback"):
-            break
-    return best, runs, failure
+def _subject(
+    problem: Problem,
+    start: str | Mixture | ArrayLike,
+    n_starts: int,
+    missing: str,
+    random_state: RandomState,
+) -> dict[str, Any]:
+    """What a checkpoint is of: all that the bits of a fit depend on."""
+    arguments = {
+        "n_components": problem.n_components,
+        "family": problem.family,
+        "start": start,
+        "n_starts": n_starts,
+        "tol": problem.rule.tol,
+        "stop": problem.rule.name,
+        "max_iter": problem.max_iter,
+        "ridge": problem.ridge,
+        "prior": problem.prior,
+        "fixed": ", ".join(sorted(problem.steps.fixed)),
+        "missing": missing,
+        "accelerate": problem.accelerate,
+        "keep": f"every {problem.kept.every}, {sorted(problem.kept.chosen)}",
+        "random_state": random_state if isinstance(random_state, int | None) else "a generator",
+    }
+    subject = {name: told(value) for name, value in arguments.items()}
+    shape = {"n_rows": problem.rows.n_rows, "n_features": problem.rows.n_features}
+    return {**shape, **digest_of(problem.rows).told(), **subject}
+
+
+def _result(problem: Problem, starts: Starts) -> Fit:
+    """The best run; the checkpoint stays if there is something left to do."""
+    checkpoint, best, rows = problem.checkpoint, starts.best, problem.rows
+    if checkpoint is not None:
+        checkpoint.remove() if starts.are_over else checkpoint.write()
+    if best is None:
+        assert starts.failure is not None
+        raise starts.failure
+    interrupted = any(run.reason == "interrupted" for run in starts.runs)
+    return Fit(
+        best.mixture,
+        best.run.log_likelihood,
+        best.trace,
+        "interrupted" if interrupted else best.run.reason,
+        tuple(starts.runs),
+        rows.n_rows,
+        rows.total_weight,
+        0.0 if problem.prior is None else problem.prior.log_density(best.mixture),
+        problem.steps.fixed,
+    )

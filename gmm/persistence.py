@@ -1,15 +1,19 @@
-"""Files of mixtures: ``.npz`` and JSON, versioned, written atomically, read without executing.
+"""Files: ``.npz`` and JSON, versioned, written atomically, read without executing anything.
 
-A file holds the format's name and version, the family, the weights, the means, and the covariances
-in the shape in which the family is stored. Numbers survive to the last bit in both formats.
+A file of a mixture holds the format's name and version, the family, the weights, the means, and the
+covariances in the shape in which the family is stored. Numbers survive to the last bit in both
+formats. Other files of ours (:mod:`gmm.checkpoint`) hold a tree of values: JSON for its shape and
+its single numbers, beside the arrays in it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,16 +22,32 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm.checks import FileFormatError
+from gmm.checks import FileFormatError, FloatArray
+from gmm.families import FAMILIES, stored_shape
 from gmm.mixture import Mixture
 
-__all__ = ["load", "save", "written_atomically"]
+__all__ = ["load", "read_tree", "save", "write_tree", "written_atomically"]
 
 FILE_FORMAT = "gmm.Mixture"
 FILE_VERSION = 1
 _FIELDS = ("format", "version", "family", "weights", "means", "covariances")
 #: No array in a file may claim to be larger: a hostile header must not make us allocate.
 MOST_BYTES = 2**31
+#: What reading a file that is not ours, or is damaged, may raise.
+UNREADABLE = (
+    OSError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextmanager
@@ -38,6 +58,8 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a loss of power could leave the new name without content
         os.chmod(name, 0o644)
         os.replace(name, target)
     except BaseException:
@@ -94,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Mixture:
         version = int(fields["version"])
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
     if version > FILE_VERSION:
         raise FileFormatError(
@@ -118,6 +140,119 @@ def _from_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _from_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
         return {name: _array(archive, name) for name in _FIELDS}
+
+
+# ---------------------------------------------------------------- trees of values
+
+
+def write_tree(path: str | os.PathLike[str], file_format: str, version: int, tree: object) -> None:
+    """Write a tree of plain values, arrays and mixtures to an ``.npz`` file, atomically.
+
+    Parameters
+    ----------
+    path : path
+    file_format : str
+        What the file is.
+    version : int
+    tree : object
+        None, truth values, numbers, texts, arrays and mixtures, and lists, tuples and dictionaries
+        (with texts for keys) of these.
+    """
+    arrays: list[NDArray[Any]] = []
+    text = json.dumps(_flattened(tree, arrays))
+    fields: dict[str, Any] = {
+        "format": np.array(file_format),
+        "version": np.array(version),
+        "tree": np.frombuffer(text.encode(), dtype=np.uint8),
+        **{f"array{i}": array for i, array in enumerate(arrays)},
+    }
+    with written_atomically(path) as file:
+        np.savez(file, **fields)
+
+
+def read_tree(path: str | os.PathLike[str], file_format: str, version: int) -> Any:
+    """Read what :func:`write_tree` wrote. Nothing in it is executed.
+
+    Parameters
+    ----------
+    path : path
+    file_format : str
+        What the file is expected to be.
+    version : int
+        The newest version that can be read.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not of this format, is damaged, or comes from a newer version.
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            if str(_array(archive, "format")) != file_format:
+                raise ValueError("another format")
+            found = int(_array(archive, "version"))
+            if found <= version:
+                tree = json.loads(_array(archive, "tree").tobytes())
+                return _restored(tree, archive)
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise FileFormatError(f"{path}: expected a {file_format}, got {error}") from None
+    raise FileFormatError(
+        f"{path}: written by a newer version of gmm (file version {found}, "
+        f"this one reads up to {version})"
+    )
+
+
+def _flattened(value: object, arrays: list[NDArray[Any]]) -> object:
+    """What JSON can say of a value; arrays are put aside."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [_flattened(item, arrays) for item in value]
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if isinstance(value, np.generic):
+        return _flattened(value.item(), arrays)
+    if isinstance(value, tuple):
+        return {"tuple": [_flattened(item, arrays) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": {name: _flattened(item, arrays) for name, item in value.items()}}
+    if isinstance(value, Mixture):
+        parts = (value.family, value.weights, value.means, value.stored)
+        return {"mixture": [_flattened(part, arrays) for part in parts]}
+    raise TypeError(f"tree: expected plain values, arrays and mixtures, got {type(value).__name__}")
+
+
+def _restored(value: Any, archive: zipfile.ZipFile) -> Any:
+    """The value of which JSON says this."""
+    if isinstance(value, list):
+        return [_restored(item, archive) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return _array(archive, f"array{content:d}")
+    if kind == "tuple":
+        return tuple(_restored(item, archive) for item in content)
+    if kind == "dict":
+        return {name: _restored(item, archive) for name, item in content.items()}
+    if kind == "mixture":
+        family, *parts = content
+        return _mixture(str(family), *(_restored(part, archive) for part in parts))
+    raise ValueError(f"a value of an unknown kind, {kind!r}")
+
+
+def _mixture(family: str, weights: FloatArray, means: FloatArray, stored: FloatArray) -> Mixture:
+    """A mixture from its arrays, to the bit."""
+    k, d = means.shape
+    shape = stored_shape(FAMILIES[family], k, d)
+    if weights.shape != (k,) or stored.shape != shape:
+        raise ValueError("a mixture of arrays that do not fit together")
+    return Mixture.from_stored(weights, means, stored, family)
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
 import numpy as np
 
+from gmm.checkpoint import Checkpoint, inner_state, set_inner_state
 from gmm.checks import SingularCovarianceError, as_choice, as_count, read_only
 from gmm.convergence import NATURAL, Ascent, PlainEM, State, ascent
 from gmm.families import FAMILIES
@@ -89,6 +91,7 @@ class Problem:
     steps : Steps
         The two steps of EM (:func:`gmm.steps.steps_for`).
     bar : Bar
+    checkpoint : Checkpoint or None
     """
 
     rows: Source
@@ -103,13 +106,14 @@ class Problem:
     callback: Callable[[Progress], object] | None
     steps: Any
     bar: Bar
+    checkpoint: Checkpoint | None = None
 
     @property
     def start_ridge(self) -> float:
         """The ridge of a start: with a prior, a trifle lets it begin with degenerate clusters."""
         if self.prior is None:
             return self.ridge
-        return self.ridge + 1e-6 * float(np.diagonal(self.prior.scale).mean())
+        return self.ridge + self.prior.trifle
 
     def way_up(self) -> Ascent:
         """A new way up, for one run."""
@@ -131,8 +135,15 @@ class Outcome:
     objective: float
 
 
-def run(problem: Problem, start: Mixture) -> Outcome:
+def run(problem: Problem, start: Mixture, saved: dict[str, Any] | None = None) -> Outcome:
     """EM from one start, until the rule is met or something else ends it.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : Mixture
+    saved : dict, optional
+        How far the same run has come before, from a checkpoint.
 
     Raises
     ------
@@ -143,6 +154,8 @@ def run(problem: Problem, start: Mixture) -> Outcome:
     """
     course = Course(problem, start)
     try:
+        if saved is not None:
+            course.restore(saved)
         reason = course.follow()
     except KeyboardInterrupt:
         if course.n_iter < 0:
@@ -179,19 +192,25 @@ class Course:
         self.em_steps = 0  # that came last, without interruption
         self.is_near = False  # the last change was small
         self.is_watched = problem.callback is not None or problem.kept.any
+        self.is_shown = problem.bar.is_shown
 
     def follow(self) -> str:
         """Go on until something ends the run; return what it was."""
+        checkpoint, watched, stopped = self.problem.checkpoint, self.is_watched, False
         if self.n_iter < 0:
             parameters = self.state.parameters
             self._note(State(parameters, *self.steps.expect(parameters)), 1)
-        stopped = self.is_watched and self._is_stopped()
+            stopped = watched and self._is_stopped()
+            if checkpoint is not None:
+                checkpoint.note(self.told())
         while self.n_iter < self.problem.max_iter and not stopped:
             self._advance()
-            stopped = self.is_watched and self._is_stopped()
+            stopped = watched and self._is_stopped()
             self.is_near = self.rule.is_met(self.objectives, self.em_steps)
             if self.is_near and self.em_steps >= self.rule.em_steps:
                 return "converged"
+            if checkpoint is not None:
+                checkpoint.note(self.told())
         return "callback" if stopped else "max_iter"
 
     def _advance(self) -> None:
@@ -207,22 +226,26 @@ class Course:
             ) from None
         self.gain = state.objective - self.state.objective
         self.em_steps = self.em_steps + 1 if is_em_step else 0
-        self._note(state, tried)
+        self._note(state, self.passes[-1] + tried)
 
-    def _note(self, state: State, tried: int) -> None:
-        """Write a new state into the trace, with the number of passes that it took."""
-        log_likelihood = self.steps.log_likelihood(state.statistics, state.objective)
-        self.objectives.append(state.objective)
-        self.log_likelihoods.append(log_likelihood)
-        self.passes.append(self.passes[-1] + tried if self.passes else tried)
+    def _note(self, state: State, passes: int) -> None:
+        """Write a new state into the trace, with the number of passes by now."""
+        objective = state.objective
+        self.objectives.append(objective)
+        self.log_likelihoods.append(self.steps.log_likelihood(state.statistics, objective))
+        self.passes.append(passes)
         self.seconds.append(time.perf_counter() - self.began)
         self.state = state
         self.n_iter += 1
-        bar = self.problem.bar
-        if bar.is_shown:
-            bar.advance(tried)
-            rows = bar.count * self.problem.rows.n_rows
-            bar.note(f"log-likelihood {log_likelihood:.6g}, {rows:,} rows read")
+        if self.is_shown:
+            self._show()
+
+    def _show(self) -> None:
+        """Let the bar say how far this is."""
+        bar, passes = self.problem.bar, self.passes
+        bar.advance(passes[-1] - (passes[-2] if self.n_iter else 0))
+        rows = bar.count * self.problem.rows.n_rows
+        bar.note(f"log-likelihood {self.log_likelihoods[-1]:.6g}, {rows:,} rows read")
 
     def mixture(self) -> Mixture:
         """The mixture that has been reached."""
@@ -255,3 +278,47 @@ class Course:
         )
         end = Run(self.log_likelihoods[n_iter], n_iter, reason, self.passes[n_iter])
         return Outcome(mixture, trace, end, self.objectives[n_iter])
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def told(self) -> Callable[[], dict[str, Any]]:
+        """All that the rest of the run depends on, as it is now; put together when it is called."""
+        now = {
+            "start": self.start,
+            "parameters": self.steps.saved(self.state.parameters),
+            "way": inner_state(self.way),
+            "rule": inner_state(self.rule),
+            "gain": self.gain,
+            "em_steps": self.em_steps,
+            "is_near": self.is_near,
+        }
+        return partial(self._with_trace, now, self.n_iter + 1)
+
+    def _with_trace(self, now: dict[str, Any], length: int) -> dict[str, Any]:
+        kept = {i: mixture for i, mixture in self.mixtures.items() if i < length}
+        return {
+            **now,
+            "log_likelihoods": np.array(self.log_likelihoods[:length]),
+            "objectives": np.array(self.objectives[:length]),
+            "seconds": np.array(self.seconds[:length]),
+            "passes": np.array(self.passes[:length]),
+            "kept": [list(kept), list(kept.values())],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go to where a checkpoint was; the statistics are found again, by one pass."""
+        self.log_likelihoods = saved["log_likelihoods"].tolist()
+        self.objectives = saved["objectives"].tolist()
+        self.seconds = saved["seconds"].tolist()
+        self.passes = saved["passes"].tolist()
+        self.mixtures = dict(zip(*saved["kept"], strict=True))
+        parameters = self.steps.restored(saved["parameters"])
+        set_inner_state(self.way, saved["way"])
+        set_inner_state(self.rule, saved["rule"])
+        self.gain, self.em_steps = saved["gain"], saved["em_steps"]
+        self.is_near = saved["is_near"]
+        self.state = State(parameters, self.steps.expect(parameters)[0], self.objectives[-1])
+        self.began = time.perf_counter() - self.seconds[-1]
+        self.n_iter = len(self.objectives) - 1
+        if self.is_shown:
+            self.problem.bar.advance(self.passes[-1])

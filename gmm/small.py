@@ -11,6 +11,7 @@ them, the iteration is done by :class:`gmm.sweep.Sweep` instead.
 from __future__ import annotations
 
 from math import inf, log, pi
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,17 @@ class SmallSteps:
         tied = self.kind == "tied"
         stored = matrices[0] if tied else restrict(matrices, self.family, weights)
         return Mixture.from_stored(weights, means, np.ascontiguousarray(stored), self.family)
+
+    def saved(self, components: list[Component]) -> dict[str, Any]:
+        """All that the steps to come depend on, for a checkpoint."""
+        known = self.loaded is not None and components is self.loaded[0]
+        return {"components": components, "loaded": self.mixture(components) if known else None}
+
+    def restored(self, saved: dict[str, Any]) -> list[Component]:
+        """The parameters of which :meth:`saved` has told."""
+        components: list[Component] = saved["components"]
+        self.loaded = None if saved["loaded"] is None else (components, saved["loaded"])
+        return components
 
     def expect(self, components: list[Component]) -> tuple[list[Moments] | Statistics, float]:
         """The E-step: expected statistics (:eq:`eq-expected-statistics`) and log-likelihood."""

@@ -71,6 +71,16 @@ class MixtureSteps:
         """The mixture that has these parameters."""
         return parameters
 
+    def saved(self, parameters: Mixture) -> dict[str, Any]:
+        """All that the steps to come depend on, for a checkpoint."""
+        return {"mixture": parameters, "made": self.made}
+
+    def restored(self, saved: dict[str, Any]) -> Mixture:
+        """The parameters of which :meth:`saved` has told, after :meth:`begin` with their start."""
+        self.made = saved["made"]
+        mixture: Mixture = saved["mixture"]
+        return mixture
+
     def expect(self, parameters: Mixture) -> tuple[Statistics, float]:
         """The E-step of all rows, and the objective: the log-likelihood and the log-prior."""
         statistics = self.sweep(parameters)

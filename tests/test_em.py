@@ -234,64 +234,6 @@ def test_a_converged_fit_is_a_stationary_point(old_faithful: Floats) -> None:
     assert abs(slope) < 1e-3
 
 
-# ---------------------------------------------------------------- starts
-
-
-def test_an_interrupt_in_a_later_start_keeps_the_best_so_far(
-    old_faithful: Floats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = starting_mixture, 0
-
-    def second_is_interrupted(*args: object, **kwargs: object) -> gmm.Mixture:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)  # type: ignore[arg-type]  # passed through
-
-    monkeypatch.setattr("gmm.em.starting_mixture", second_is_interrupted)
-    fit = gmm.fit(old_faithful, 2, n_starts=3, random_state=0)
-    assert fit.reason == "interrupted"
-    assert [run.reason for run in fit.starts] == ["converged", "interrupted"]
-
-
-def test_the_best_of_several_starts_is_returned(old_faithful: Floats) -> None:
-    fit = gmm.fit(old_faithful, 4, "VVI", start="random", n_starts=12, random_state=0)
-    ends = [run.log_likelihood for run in fit.starts]
-    assert len(ends) == 12
-    assert fit.log_likelihood == max(ends)
-    assert (
-        np.ptp([e for e in ends if np.isfinite(e)]) > 0.5
-    )  # there are several maxima to choose from
-    assert "12, of which" in repr(fit)
-
-
-def test_seeds_make_fits_repeatable(old_faithful: Floats) -> None:
-    a, b, c = (
-        gmm.fit(old_faithful, 3, start="random", max_iter=3, random_state=s) for s in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(a.mixture.means, b.mixture.means)
-    assert (a.mixture.means != c.mixture.means).any()
-
-
-def test_collapsed_runs_are_discarded_and_counted() -> None:
-    X = gmm.datasets.acidity().X
-    fit = gmm.fit(X, 4, start="random", n_starts=20, random_state=0)
-    reasons = [run.reason for run in fit.starts]
-    assert reasons.count("singular") >= 1
-    assert fit.reason == "converged"
-    assert np.isfinite(fit.log_likelihood)
-
-
-def test_a_bound_on_the_number_of_rows_is_the_number_of_components() -> None:
-    """n = K rows: every component would sit on one row."""
-    X = np.arange(6.0).reshape(3, 2)
-    with pytest.raises(gmm.SingularCovarianceError):
-        gmm.fit(X, 3, random_state=0)
-    fit = gmm.fit(X, 3, ridge=0.1, random_state=0)
-    assert np.isfinite(fit.log_likelihood)
-
-
 # ---------------------------------------------------------------- the theory of the chapter
 
 
@@ -426,7 +368,16 @@ def test_every_start_climbs_or_falls_to_the_same_limit(start: str) -> None:
     assert float(p) == pytest.approx(limit, abs=1e-6)
 
 
-# ---------------------------------------------------------------- held parameters
+# ---------------------------------------------------------------- refusals
+
+
+def test_a_bound_on_the_number_of_rows_is_the_number_of_components() -> None:
+    """n = K rows: every component would sit on one row."""
+    X = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(gmm.SingularCovarianceError):
+        gmm.fit(X, 3, random_state=0)
+    fit = gmm.fit(X, 3, ridge=0.1, random_state=0)
+    assert np.isfinite(fit.log_likelihood)
 
 
 def test_bad_names_of_held_parameters_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Files of mixtures: exact, atomic, and never executed."""
+"""Files: exact, atomic, and never executed."""
 
 from __future__ import annotations
 
@@ -149,3 +149,77 @@ def test_json_can_be_read_by_others(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(gmm.FileFormatError, match="expected a saved mixture"):
             Mixture.load(path)
+
+
+# ---------------------------------------------------------------- trees
+
+
+def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    mixture = random_mixture("EVE", 2, 3, seed=3)
+    tree = {
+        "nothing": None,
+        "truth": [True, False],
+        "numbers": (1, 2**70, 0.1, -np.inf, np.nextafter(1.0, 2.0), np.float64(1 / 3)),
+        "texts": {"a": "ä", "b": []},
+        "arrays": [np.arange(6).reshape(2, 3), np.zeros((0, 2)), np.array(0.1)],
+        "mixture": mixture,
+    }
+    persistence.write_tree(path, "test", 3, tree)
+    found = persistence.read_tree(path, "test", 3)
+    assert os.listdir(tmp_path) == ["tree"]
+    for name in ("nothing", "truth", "numbers", "texts"):
+        assert found[name] == tree[name]
+        assert type(found[name]) is type(tree[name])
+    for array, other in zip(found["arrays"], tree["arrays"], strict=True):  # type: ignore[arg-type]  # a list
+        np.testing.assert_array_equal(array, other, strict=True)
+    assert found["mixture"].family == "EVE"
+    np.testing.assert_array_equal(found["mixture"].stored, mixture.stored, strict=True)
+
+
+def test_a_tree_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    persistence.write_tree(path, "test", 3, {})
+    with pytest.raises(gmm.FileFormatError, match="expected a list of songs, got another format"):
+        persistence.read_tree(path, "list of songs", 3)
+    with pytest.raises(gmm.FileFormatError, match=r"newer version .* 3, this one reads up to 2"):
+        persistence.read_tree(path, "test", 2)
+    with pytest.raises(FileNotFoundError):
+        persistence.read_tree(tmp_path / "absent", "test", 3)
+    with pytest.raises(TypeError, match=r"tree: expected plain values, .* got Trap"):
+        persistence.write_tree(path, "test", 3, [Trap(tmp_path)])
+    assert persistence.read_tree(path, "test", 3) == {}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        '{"array": 0}',
+        '{"array": "0"}',
+        '{"song": 1}',
+        '{"array": 1, "tuple": []}',
+        '{"mixture": ["VVV", null, null, null]}',
+        '{"mixture": ["XYZ", 1, 2, 3]}',
+        "[",
+        "[" * 100_000,
+    ],
+)
+def test_a_tree_that_makes_no_sense_is_refused(tree: str, tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    fields = {
+        "format": np.array("test"),
+        "version": np.array(1),
+        "tree": np.frombuffer(tree.encode(), dtype=np.uint8),
+    }
+    write(path, fields)
+    with pytest.raises(gmm.FileFormatError, match="expected a test, got"):
+        persistence.read_tree(path, "test", 1)
+
+
+def test_a_mixture_whose_arrays_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    mixture = random_mixture("VVV", 2, 3, seed=3)
+    wrong = Mixture.from_stored(mixture.weights[:1], mixture.means, mixture.stored, "VVV")
+    persistence.write_tree(path, "test", 1, wrong)
+    with pytest.raises(gmm.FileFormatError, match="arrays that do not fit together"):
+        persistence.read_tree(path, "test", 1)

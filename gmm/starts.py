@@ -1,0 +1,141 @@
+"""The runs of a fit from all its starts, of which the best is taken."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from math import inf
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from gmm.checks import IntArray, SingularCovarianceError, read_only
+from gmm.initial import starting_mixture
+from gmm.mixture import Mixture
+from gmm.result import Run, Trace
+from gmm.run import Outcome, Problem, run
+
+__all__ = ["Starts"]
+
+
+class Starts:
+    """Runs from several starts, as far as they have come.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : str, Mixture or array (K, d)
+        Where a run begins; see :func:`gmm.initial.starting_mixture`.
+    seeds : array of int
+        One for each run.
+
+    Attributes
+    ----------
+    best : Outcome or None
+        That of the greatest objective.
+    runs : list of Run
+        Those that are over, in the order of the starts.
+    failure : SingularCovarianceError or None
+        Of the last run that collapsed.
+    """
+
+    def __init__(self, problem: Problem, start: str | Mixture | ArrayLike, seeds: IntArray) -> None:
+        self.problem = problem
+        self.start = start
+        self.seeds = seeds
+        self.best: Outcome | None = None
+        self.runs: list[Run] = []
+        self.failure: SingularCovarianceError | None = None
+        self.course: dict[str, Any] | None = None  # of a run that was cut off
+        if problem.checkpoint is not None and problem.checkpoint.found is not None:
+            self.restore(problem.checkpoint.found)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether every run has come to an end of its own."""
+        cut_off = any(run.reason in ("interrupted", "callback") for run in self.runs)
+        return len(self.runs) == len(self.seeds) and not cut_off
+
+    def follow(self) -> None:
+        """Run from one start after the other, unless an interrupt or the callback ends it.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If an interrupt comes before any run has reached anything.
+        """
+        n_starts = len(self.seeds)
+        for number in range(len(self.runs), n_starts):
+            self.problem.bar.describe(f"start {number + 1} of {n_starts}")
+            if self.problem.checkpoint is not None:
+                self.problem.checkpoint.begin(self.told(), self.course)
+            try:
+                outcome = self._outcome(int(self.seeds[number]))
+            except SingularCovarianceError as error:
+                self.failure = error
+                self.runs.append(Run(-inf, 0, "singular"))
+                continue
+            except KeyboardInterrupt:
+                if self.best is None:
+                    raise
+                self.runs.append(Run(-inf, 0, "interrupted"))
+                break
+            self.runs.append(outcome.run)
+            if self.best is None or outcome.objective > self.best.objective:
+                self.best = outcome
+            if outcome.run.reason in ("interrupted", "callback"):
+                break
+
+    def _outcome(self, seed: int) -> Outcome:
+        """The run from one start, or the rest of it."""
+        problem = self.problem
+        course, self.course = self.course, None
+        if course is not None:
+            return run(problem, course["start"], course)
+        begin = starting_mixture(
+            problem.rows,
+            problem.n_components,
+            problem.family,
+            self.start,
+            seed,
+            ridge=problem.start_ridge,
+        )
+        return run(problem, begin)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def told(self) -> dict[str, Any]:
+        """The seeds, and the runs that are over, for a checkpoint."""
+        return {
+            "seeds": self.seeds,
+            "runs": [astuple(run) for run in self.runs],
+            "failure": None if self.failure is None else str(self.failure),
+            "best": None if self.best is None else _told(self.best),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go to where a checkpoint was: its seeds take the place of those that were drawn."""
+        self.seeds = saved["seeds"]
+        self.runs = [Run(*values) for values in saved["runs"]]
+        if saved["failure"] is not None:
+            self.failure = SingularCovarianceError(saved["failure"])
+        if saved["best"] is not None:
+            self.best = _outcome(saved["best"])
+        self.course = saved["course"]
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    trace = outcome.trace
+    return {
+        "mixture": outcome.mixture,
+        "trace": (trace.log_likelihood, trace.seconds, trace.passes),
+        "kept": [list(trace.mixtures), list(trace.mixtures.values())],
+        "run": astuple(outcome.run),
+        "objective": outcome.objective,
+    }
+
+
+def _outcome(saved: dict[str, Any]) -> Outcome:
+    kept = dict(zip(*saved["kept"], strict=True))
+    log_likelihood, seconds, passes = (read_only(part) for part in saved["trace"])
+    trace = Trace(log_likelihood, seconds, passes, kept)
+    return Outcome(saved["mixture"], trace, Run(*saved["run"]), saved["objective"])
