@@ -65,7 +65,8 @@ def test_twins_stay_twins(numbers: Floats, seed: int) -> None:
 
 def test_twins_of_the_function_never_reach_the_best() -> None:
     x = np.r_[np.full(6, 1.0), 3.9, 4.0, 4.2, 4.4, 7.0, 7.1, 7.3, 7.4]
-    by_twins, by_others = [], []
+    by_twins: list[float] = []
+    by_others: list[float] = []
     for seed in range(60):
         first = np.random.RandomState(seed).choice(len(x), 3, replace=False)
         result = gmm.gmm_em(x, 3, max_iter=300, tol=1e-10, seed=seed)
