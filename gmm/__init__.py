@@ -13,6 +13,7 @@ Fit
   weight 0.6441   mean [ 4.2897 79.9681]
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from gmm.variational import fit_variational
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless someone listens
 
 __all__ = [
     "BayesianGaussianMixture",

@@ -10,6 +10,7 @@ since it would not have come to where the file is.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections import deque
@@ -38,6 +39,8 @@ __all__ = [
     "set_inner_state",
     "told",
 ]
+
+LOGGER = logging.getLogger(__name__)
 
 FILE_FORMAT = "checkpoint of gmm.fit"
 FILE_VERSION = 1
@@ -160,6 +163,7 @@ class Checkpoint:
         write_tree(self.path, FILE_FORMAT, FILE_VERSION, tree)
         self.notes = 0
         self.written = time.monotonic()
+        LOGGER.debug("checkpoint written to %s", self.path)
 
     def remove(self) -> None:
         """Delete the file: the fit is over."""

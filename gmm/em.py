@@ -6,6 +6,7 @@ The runs from all starts are :mod:`gmm.starts`, one run is :mod:`gmm.run`, its t
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -37,6 +38,8 @@ from gmm.stopping import STOPPING_RULES, StoppingRule
 from gmm.threads import one_blas_thread
 
 __all__ = ["fit"]
+
+LOGGER = logging.getLogger(__name__)
 
 #: The names of the parameters.
 PARAMETERS = ("weights", "means", "covariances")
@@ -178,6 +181,9 @@ def fit(
     that of the new call; it sees the iterations that follow. On other processors, or with another
     version of NumPy, the last digits of what follows may differ.
 
+    The logger "gmm" of Python's ``logging`` tells when fits and runs begin and end (INFO), of every
+    iteration (DEBUG), and of runs that are left out because a component collapsed (WARNING).
+
     Examples
     --------
     >>> import gmm
@@ -221,6 +227,13 @@ def fit(
     if path is not None:
         subject = _subject(problem, start, n_starts, missing, random_state)
         problem = replace(problem, checkpoint=Checkpoint(path, every, subject))
+    LOGGER.info(
+        "fit of %s with %d components to %d rows of %d features begins",
+        name,
+        k,
+        rows.n_rows,
+        rows.n_features,
+    )
     starts = Starts(problem, start, rng.integers(2**63, size=n_starts))
     with bar, problem.checkpoint or nullcontext(), one_blas_thread():  # held once for all passes
         starts.follow()
@@ -273,11 +286,18 @@ def _result(problem: Problem, starts: Starts) -> Fit:
         assert starts.failure is not None
         raise starts.failure
     interrupted = any(run.reason == "interrupted" for run in starts.runs)
+    reason = "interrupted" if interrupted else best.run.reason
+    LOGGER.info(
+        "fit ends: log-likelihood %.6f after %d iterations, %s",
+        best.run.log_likelihood,
+        best.run.n_iter,
+        reason,
+    )
     return Fit(
         best.mixture,
         best.run.log_likelihood,
         best.trace,
-        "interrupted" if interrupted else best.run.reason,
+        reason,
         tuple(starts.runs),
         rows.n_rows,
         rows.total_weight,

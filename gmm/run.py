@@ -5,6 +5,7 @@ What changes while a fit goes on is a :class:`Course`; all it works on are value
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from copy import copy
@@ -28,6 +29,8 @@ from gmm.rows import Source
 from gmm.stopping import StoppingRule
 
 __all__ = ["Course", "Kept", "Outcome", "Problem", "run"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Kept:
@@ -192,7 +195,8 @@ class Course:
         self.em_steps = 0  # that came last, without interruption
         self.is_near = False  # the last change was small
         self.is_watched = problem.callback is not None or problem.kept.any
-        self.is_shown = problem.bar.is_shown
+        self.is_logged = LOGGER.isEnabledFor(logging.DEBUG)  # to ask at each iteration takes time
+        self.is_shown = problem.bar.is_shown or self.is_logged
 
     def follow(self) -> str:
         """Go on until something ends the run; return what it was."""
@@ -241,8 +245,15 @@ class Course:
             self._show()
 
     def _show(self) -> None:
-        """Let the bar say how far this is."""
+        """Let the bar and the log say how far this is."""
         bar, passes = self.problem.bar, self.passes
+        if self.is_logged:
+            LOGGER.debug(
+                "iteration %d: log-likelihood %.6f after %d passes",
+                self.n_iter,
+                self.log_likelihoods[-1],
+                passes[-1],
+            )
         bar.advance(passes[-1] - (passes[-2] if self.n_iter else 0))
         rows = bar.count * self.problem.rows.n_rows
         bar.note(f"log-likelihood {self.log_likelihoods[-1]:.6g}, {rows:,} rows read")
@@ -320,5 +331,5 @@ class Course:
         self.state = State(parameters, self.steps.expect(parameters)[0], self.objectives[-1])
         self.began = time.perf_counter() - self.seconds[-1]
         self.n_iter = len(self.objectives) - 1
-        if self.is_shown:
-            self.problem.bar.advance(self.passes[-1])
+        self.problem.bar.advance(self.passes[-1])
+        LOGGER.info("the run goes on from iteration %d of a checkpoint", self.n_iter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import astuple
 from math import inf
 from typing import Any
@@ -15,6 +16,8 @@ from gmm.result import Run, Trace
 from gmm.run import Outcome, Problem, run
 
 __all__ = ["Starts"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Starts:
@@ -65,7 +68,9 @@ class Starts:
         """
         n_starts = len(self.seeds)
         for number in range(len(self.runs), n_starts):
-            self.problem.bar.describe(f"start {number + 1} of {n_starts}")
+            name = f"start {number + 1} of {n_starts}"
+            self.problem.bar.describe(name)
+            LOGGER.info("%s begins", name)
             if self.problem.checkpoint is not None:
                 self.problem.checkpoint.begin(self.told(), self.course)
             try:
@@ -73,16 +78,25 @@ class Starts:
             except SingularCovarianceError as error:
                 self.failure = error
                 self.runs.append(Run(-inf, 0, "singular"))
+                LOGGER.warning("%s is left out: %s", name, error)
                 continue
             except KeyboardInterrupt:
                 if self.best is None:
                     raise
                 self.runs.append(Run(-inf, 0, "interrupted"))
                 break
-            self.runs.append(outcome.run)
+            end = outcome.run
+            self.runs.append(end)
+            LOGGER.info(
+                "%s ends: log-likelihood %.6f after %d iterations, %s",
+                name,
+                end.log_likelihood,
+                end.n_iter,
+                end.reason,
+            )
             if self.best is None or outcome.objective > self.best.objective:
                 self.best = outcome
-            if outcome.run.reason in ("interrupted", "callback"):
+            if end.reason in ("interrupted", "callback"):
                 break
 
     def _outcome(self, seed: int) -> Outcome:

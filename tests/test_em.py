@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -366,6 +370,82 @@ def test_every_start_climbs_or_falls_to_the_same_limit(start: str) -> None:
     assert all(s > 0 for s in steps) or all(s < 0 for s in steps)
     # eight iterations at the rate 0.133, from a distance below one: below 1e-6
     assert float(p) == pytest.approx(limit, abs=1e-6)
+
+
+# ---------------------------------------------------------------- the log
+
+
+def test_the_log_tells_when_fits_and_runs_begin_and_end(
+    old_faithful: Floats, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "gmm"):
+        fit = gmm.fit(old_faithful, 2, n_starts=2, start="random", random_state=0)
+    ends = [
+        f"ends: log-likelihood {run.log_likelihood:.6f} after {run.n_iter} iterations, converged"
+        for run in (*fit.starts, fit)
+    ]
+    assert caplog.messages == [
+        "fit of VVV with 2 components to 272 rows of 2 features begins",
+        "start 1 of 2 begins",
+        f"start 1 of 2 {ends[0]}",
+        "start 2 of 2 begins",
+        f"start 2 of 2 {ends[1]}",
+        f"fit {ends[2]}",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_the_log_tells_of_every_iteration_to_who_asks_for_details(
+    old_faithful: Floats, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "gmm"):
+        fit = gmm.fit(old_faithful, 2, accelerate="squarem", random_state=0)
+    details = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
+    assert details == [
+        f"iteration {i}: log-likelihood {value:.6f} after {passes} passes"
+        for i, (value, passes) in enumerate(
+            zip(fit.trace.log_likelihood, fit.trace.passes, strict=True)
+        )
+    ]
+
+
+def test_the_log_warns_of_runs_that_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    fit = gmm.fit(gmm.datasets.acidity().X, 4, start="random", n_starts=3, random_state=6)
+    assert [run.reason for run in fit.starts] == ["singular", "converged", "converged"]
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("start 1 of 3 is left out: a component has collapsed: ")
+
+
+def test_the_log_tells_where_a_checkpoint_goes_on(
+    old_faithful: Floats, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def interrupting(progress: gmm.Progress) -> None:
+        if progress.iteration == 4:
+            raise KeyboardInterrupt
+
+    for callback in (interrupting, None):
+        with caplog.at_level(logging.DEBUG, "gmm"):
+            gmm.fit(
+                old_faithful,
+                2,
+                start="random",
+                random_state=0,
+                callback=callback,
+                checkpoint=tmp_path / "fit",
+            )
+    assert f"checkpoint written to {tmp_path / 'fit'}" in caplog.messages
+    assert caplog.messages.count("the run goes on from iteration 3 of a checkpoint") == 1
+
+
+def test_without_a_listener_nothing_is_said() -> None:
+    """In a fresh interpreter: warnings of a logger without any handler would go to stderr."""
+    code = (
+        "import gmm;"
+        "gmm.fit(gmm.datasets.acidity().X, 4, start='random', n_starts=3, random_state=6)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (out.stdout, out.stderr) == ("", "")
 
 
 # ---------------------------------------------------------------- refusals
