@@ -25,7 +25,7 @@ from gmm.checks import (
 from gmm.estimator import MixtureEstimator, enough_rows, warn_not_converged
 from gmm.families import FAMILIES, stored_shape
 from gmm.mixture import Mixture
-from gmm.rows import Rows
+from gmm.rows import Rows, as_rows
 from gmm.special import log_beta, log_gamma, wishart_digamma, wishart_log_gamma
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep
@@ -181,7 +181,7 @@ class BayesianGaussianMixture(MixtureEstimator):
         max_iter = as_count(self.max_iter, "max_iter", minimum=0)
         tol = as_non_negative(self.tol, "tol")
         n_init = as_count(self.n_init, "n_init")
-        rows = enough_rows(X, sample_weight, k)
+        rows = as_rows(enough_rows(X, k), sample_weight, min_rows=k)
         prior = self._prior(rows, family)
         again = self.warm_start and hasattr(self, "belief_")
         rng = as_generator(self.random_state)

@@ -15,15 +15,17 @@ such *patterns* with equally many rows of each, so that all work is done on stac
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import pairwise
 from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm import threads
 from gmm.checks import (
     FloatArray,
     IntArray,
@@ -51,6 +53,7 @@ __all__ = [
     "MissingSweep",
     "as_source_with_missing",
     "e_step",
+    "e_step_of_groups",
     "grouped",
     "impute",
     "log_density",
@@ -62,6 +65,8 @@ MISSING = ("raise", "em")
 
 #: Rows of one pattern that are dealt with together, at most; a power of two.
 LONGEST = 1024
+#: Runs of groups: no more threads than this can be of use.
+RUNS = 64
 #: Numbers in an array of a group, about.
 NUMBERS = 2**18
 #: The normal distribution that completes rows for a start: of how many rows at most, of how many
@@ -219,7 +224,7 @@ def _one_normal(rows: IncompleteRows) -> Mixture:
     groups = list(grouped((rows.X - mean) / deviations, rows.weights, 1))
     before = -np.inf
     for _ in range(ITERATIONS):
-        statistics = reduce(add, (e_step(group, mixture) for group in groups))
+        statistics = e_step_of_groups(groups, mixture)
         if statistics.log_likelihood - before < TOLERANCE * rows.total_weight:
             break
         before = statistics.log_likelihood
@@ -229,7 +234,12 @@ def _one_normal(rows: IncompleteRows) -> Mixture:
 
 
 def as_source_with_missing(
-    X: Any, sample_weight: ArrayLike | None, missing: str, *, min_rows: int = 1
+    X: Any,
+    sample_weight: ArrayLike | None,
+    missing: str,
+    *,
+    min_rows: int = 1,
+    every_feature: bool = True,
 ) -> Source:
     """Rows from whatever a fit accepts, with or without missing values.
 
@@ -242,6 +252,8 @@ def as_source_with_missing(
         "raise" or "em".
     min_rows : int
         The least number of rows of positive weight that have a value.
+    every_feature : bool
+        Whether each feature must have a value in some row.
 
     Returns
     -------
@@ -270,7 +282,7 @@ def as_source_with_missing(
     values, weights = with_weight(values, weights)
     gaps = np.isnan(values)
     never = np.flatnonzero(gaps.all(axis=0))
-    if len(never):
+    if len(never) and every_feature:
         raise ValueError(
             f"X: expected each feature to have a value in some row, feature {never[0]} has none; "
             "leave it out"
@@ -409,6 +421,33 @@ def e_step(group: Group, mixture: Mixture) -> Statistics:
     )
 
 
+def e_step_of_groups(groups: Sequence[Group], mixture: Mixture) -> Statistics:
+    """The expected statistics of several groups, which threads share.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    mixture : Mixture
+
+    Notes
+    -----
+    Groups are added one after another within runs, and so are the runs. Both are the same for any
+    number of threads, and so is the sum, to the last bit.
+    """
+    runs = min(RUNS, len(groups))
+    bounds = [len(groups) * i // runs for i in range(runs + 1)]
+    parts = [groups[a:b] for a, b in pairwise(bounds)]
+    size = mixture.n_components * sum(group.values.size for group in groups)
+    n_threads = None if size >= NUMBERS else 1  # threads do not pay for less
+    _ = mixture.variances  # once, before threads ask for it
+
+    def of_run(_: int, i: int) -> Statistics:
+        return reduce(add, (e_step(group, mixture) for group in parts[i]))
+
+    with threads.one_blas_thread():
+        return reduce(add, threads.run(runs, of_run, n_threads))
+
+
 class MissingSweep(ChunkSweep):
     """The E-step of all incomplete rows; complete ones among them go the way of complete rows.
 
@@ -432,8 +471,10 @@ class MissingSweep(ChunkSweep):
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
-        total = reduce(add, (e_step(group, mixture) for group in self.groups))
-        return total if self.complete is None else total + self.complete(mixture)
+        if self.complete is None:
+            return e_step_of_groups(self.groups, mixture)
+        complete = self.complete(mixture)
+        return e_step_of_groups(self.groups, mixture) + complete if self.groups else complete
 
 
 @sweep_of.register

@@ -114,6 +114,11 @@ class Prior:
         """ν + d + 2: how many rows the prior adds to each component's count for its covariance."""
         return self.degrees_of_freedom + self.n_features + 2
 
+    @property
+    def trifle(self) -> float:
+        """A variance that is nothing beside the scale, with which a start may be degenerate."""
+        return 1e-6 * float(np.diagonal(self.scale).mean())
+
     def log_density(self, mixture: Mixture) -> float:
         """Its logarithm at a mixture, but for a constant (:eq:`eq-log-prior`).
 

@@ -15,10 +15,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm.checks import as_non_negative
+from gmm.checks import as_choice, as_matrix, as_non_negative, shown
 from gmm.m_step import m_step
+from gmm.missing import MISSING, IncompleteRows, as_source_with_missing, e_step_of_groups, grouped
 from gmm.mixture import Mixture
-from gmm.rows import Rows, as_rows, as_source
+from gmm.prior import Prior
+from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
 from gmm.sweep import Frame, Sweep
 
@@ -44,6 +46,12 @@ class StepwiseEM:
         The greater, the longer the start is remembered; with 0 the first block replaces it.
     ridge : float
         Added to each variance, in squared units of the data.
+    prior : Prior, optional
+        Its rows stand in each M-step beside as many rows as have come so far
+        (:prf:ref:`thm-map-m-step`).
+    missing : str
+        "raise": NaN is refused. "em": it marks a missing value (:prf:ref:`thm-missing-e-step`). A
+        row without any value says nothing, and is left out with a warning.
 
     Attributes
     ----------
@@ -52,7 +60,9 @@ class StepwiseEM:
     statistics : Statistics
         Per unit of weight: what the M-step made them from.
     n_steps, n_rows : int
-        Blocks and rows (of positive weight) so far.
+        Blocks and rows (of positive weight, with a value) so far.
+    total_weight : float
+        The sum of the weights of these rows.
     log_likelihood : float
         That of the last block under the parameters from before it was learned: an honest test, as
         no row has been seen twice. NaN before the first block.
@@ -74,7 +84,14 @@ class StepwiseEM:
     """
 
     def __init__(
-        self, start: Mixture, *, exponent: float = 0.6, offset: float = 2.0, ridge: float = 0.0
+        self,
+        start: Mixture,
+        *,
+        exponent: float = 0.6,
+        offset: float = 2.0,
+        ridge: float = 0.0,
+        prior: Prior | None = None,
+        missing: str = "raise",
     ) -> None:
         self.mixture = _as_start(start)
         self.exponent = as_non_negative(exponent, "exponent")
@@ -84,9 +101,12 @@ class StepwiseEM:
             )
         self.offset = as_non_negative(offset, "offset")
         self.ridge = as_non_negative(ridge, "ridge")
+        self.prior = _as_prior(prior, start)
+        self.missing = as_choice(missing, "missing", MISSING)
         self.statistics = matched_statistics(start)
         self.n_steps = 0
         self.n_rows = 0
+        self.total_weight = 0.0
         self.log_likelihood = np.nan
 
     def update(self, block: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -102,17 +122,25 @@ class StepwiseEM:
         SingularCovarianceError
             If a component collapses. Nothing has then changed.
         """
-        rows = as_rows(block, sample_weight, n_features=self.mixture.n_features)
+        rows: Source
+        if self.missing == "raise":
+            rows = as_rows(block, sample_weight, n_features=self.mixture.n_features)
+        else:
+            matrix = as_matrix(block, n_features=self.mixture.n_features)
+            rows = as_source_with_missing(matrix, sample_weight, "em", every_feature=False)
         found = _statistics(rows, self.mixture)
         step = (self.n_steps + 1 + self.offset) ** -self.exponent
         # about the present means, as the block's own statistics are then: nothing cancels
         news = _times(found, step / rows.total_weight).shifted(self.mixture.means)
         statistics = news + _times(self.statistics, 1.0 - step)
-        self.mixture = m_step(statistics, self.mixture.family, self.ridge)
+        total_weight = self.total_weight + rows.total_weight
+        so_far = statistics if self.prior is None else _times(statistics, total_weight)
+        self.mixture = m_step(so_far, self.mixture.family, self.ridge, prior=self.prior)
         self.statistics = statistics
         self.log_likelihood = found.log_likelihood
         self.n_steps += 1
         self.n_rows += rows.n_rows
+        self.total_weight = total_weight
         return self
 
 
@@ -215,7 +243,23 @@ def _as_start(start: object) -> Mixture:
     return start
 
 
-def _statistics(rows: Rows, mixture: Mixture, frame: Frame | None = None) -> Statistics:
+def _as_prior(prior: object, start: Mixture) -> Prior | None:
+    if prior is None:
+        return None
+    if not isinstance(prior, Prior):
+        raise TypeError(f"prior: expected a Prior or None, got {shown(prior)}")
+    if prior.n_features != start.n_features:
+        raise ValueError(
+            f"prior: expected one for {start.n_features} features, got one for {prior.n_features}"
+        )
+    return prior
+
+
+def _statistics(rows: Source, mixture: Mixture, frame: Frame | None = None) -> Statistics:
+    if isinstance(rows, IncompleteRows):
+        groups = list(grouped(rows.X, rows.weights, mixture.n_components))
+        return e_step_of_groups(groups, mixture)
+    assert isinstance(rows, Rows)
     return Sweep(rows, mixture.n_components, mixture.kind, frame, once=True)(mixture)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from conftest import random_mixture
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture as Peer
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
 
 import gmm
-from gmm import ConvergenceWarning, GaussianMixture, SingularCovarianceError, datasets
+from gmm import ConvergenceWarning, GaussianMixture, SingularCovarianceError, datasets, missing
+from gmm.families import FAMILIES, stored_shape
 
 pandas: Any = import_module("pandas")  # it has no type stubs
 Floats = NDArray[np.float64]
@@ -68,7 +73,10 @@ def test_a_fit_is_scikit_learns_to_the_attributes(kind: str) -> None:
         )
 
 
-@pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
+@pytest.mark.parametrize(
+    "init",
+    ["kmeans", "k-means++", "random", "random_from_data", "agglomerative", "short-runs", "octant"],
+)
 def test_every_start_ends_in_a_fit(init: str) -> None:
     X = datasets.old_faithful().X
     model = GaussianMixture(2, init_params=init, n_init=3, max_iter=500, random_state=0)
@@ -116,7 +124,11 @@ def test_a_warm_start_goes_on_where_the_last_fit_ended() -> None:
 
 def test_parameters_can_be_read_set_and_cloned() -> None:
     model = GaussianMixture(3, covariance_type="diag", tol=1e-4)
-    assert Peer().get_params() == GaussianMixture().get_params()
+    theirs, ours = Peer().get_params(), GaussianMixture().get_params()
+    assert {name: ours[name] for name in theirs} == theirs
+    own = {"missing": "raise", "prior": None, "accelerate": "none"}
+    assert {name: value for name, value in ours.items() if name not in theirs} == own
+    assert list(GaussianMixture._defaults())[-len(own) :] == list(own)  # after scikit-learn's
     assert clone(model).get_params() == model.get_params()
     assert model.set_params(n_components=5) is model
     assert repr(model) == "GaussianMixture(n_components=5, covariance_type='diag', tol=0.0001)"
@@ -346,3 +358,292 @@ def test_more_components_than_distinct_rows_share_them() -> None:
         model = gmm.GaussianMixture(10, covariance_type=kind, random_state=0).fit(X)
         assert np.isfinite(model.score(X))
         assert model.weights_.sum() == pytest.approx(1.0)
+
+
+# ---------------------------------------------------------------- families
+
+FOURTEEN = [name for name in FAMILIES if len(name) == 3]
+
+
+@pytest.mark.parametrize("name", FOURTEEN)
+def test_a_family_is_fitted_as_fit_does_and_its_precisions_are_inverses(name: str) -> None:
+    X = datasets.iris().X
+    start = gmm.initial.starting_mixture(X, 3, "VII", random_state=0)
+    given: dict[str, Any] = {"weights_init": start.weights, "means_init": start.means}
+    shape = stored_shape(FAMILIES[name], 3, 4)
+    whole = np.diag(1 / X.var(axis=0))
+    given["precisions_init"] = {
+        "full": np.tile(whole, (3, 1, 1)),
+        "tied": whole,
+        "diag": np.tile(np.diagonal(whole), (3, 1)),
+        "spherical": np.full(3, 1.0),
+    }[FAMILIES[name]]
+    ours = GaussianMixture(3, covariance_type=name, tol=0, max_iter=20, reg_covar=0, **given)
+    with pytest.warns(ConvergenceWarning):
+        ours.fit(X)
+    base = gmm.Mixture(
+        start.weights,
+        start.means,
+        {"full": np.diag(X.var(axis=0)) * np.ones((3, 1, 1)), "tied": np.diag(X.var(axis=0)),
+         "diag": np.tile(X.var(axis=0), (3, 1)), "spherical": np.ones(3)}[FAMILIES[name]],
+        {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}[FAMILIES[name]],
+    )  # fmt: skip
+    plain = gmm.fit(X, 3, name, start=base, tol=0, max_iter=20)
+    assert ours.mixture_.family == name
+    assert ours.covariances_.shape == shape
+    np.testing.assert_allclose(ours.means_, plain.mixture.means, atol=1e-9)
+    np.testing.assert_allclose(ours.covariances_, plain.mixture.stored, atol=1e-9)
+    if FAMILIES[name] in ("full", "tied"):
+        identity = np.broadcast_to(np.eye(4), shape)
+        np.testing.assert_allclose(ours.covariances_ @ ours.precisions_, identity, atol=1e-8)
+        u = ours.precisions_cholesky_
+        np.testing.assert_allclose(u @ np.swapaxes(u, -1, -2), ours.precisions_, rtol=1e-9)
+        np.testing.assert_array_equal(u, np.triu(u))
+    else:
+        np.testing.assert_allclose(ours.precisions_, 1 / ours.covariances_, rtol=1e-12)
+        np.testing.assert_allclose(ours.precisions_cholesky_**2, ours.precisions_, rtol=1e-12)
+    assert ours._n_parameters() == gmm.families.n_parameters(name, 3, 4)
+
+
+@pytest.mark.parametrize("name", ["E", "V"])
+def test_one_feature_has_families_of_its_own(name: str) -> None:
+    X = datasets.acidity().X
+    model = GaussianMixture(2, covariance_type=name, tol=1e-9, max_iter=2000, random_state=0).fit(X)
+    assert model.covariances_.shape == (2,)
+    assert bool(model.covariances_[0] == model.covariances_[1]) == (name == "E")
+    best = gmm.fit(X, 2, name, random_state=0).log_likelihood
+    assert model.score(X) * len(X) == pytest.approx(best, abs=1e-3)
+    with pytest.raises(ValueError, match=f"covariance_type: expected one of three .* got '{name}'"):
+        GaussianMixture(covariance_type=name).fit(datasets.iris().X)
+
+
+def test_a_grid_search_chooses_among_all_families_in_a_pipeline() -> None:
+    truth = random_mixture("EEI", 2, 3, seed=1, spread=5.0)
+    X = truth.sample(120, 0)[0]
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(2, random_state=0, tol=1e-5))
+    grid = {"gaussianmixture__covariance_type": [*KINDS, *FOURTEEN]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(scores) == 18
+    assert np.isfinite(scores).all()
+    by_name = dict(zip(grid["gaussianmixture__covariance_type"], scores, strict=True))
+    for second, family in {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}.items():
+        assert by_name[second] == by_name[family]
+    assert search.best_estimator_[-1].mixture_.family in FOURTEEN
+    copy = pickle.loads(pickle.dumps(search.best_estimator_))
+    np.testing.assert_array_equal(copy.predict_proba(X), search.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore::gmm.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Estimator .* does not inherit from:UserWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.EstimatorCheckFailedWarning")
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"missing": "em"}, {"prior": "default"}, {"covariance_type": "EEV"},
+     {"covariance_type": "VVE", "missing": "em", "prior": "default", "accelerate": "auto"}],
+)  # fmt: skip
+def test_it_passes_scikit_learns_checks(arguments: dict[str, Any]) -> None:
+    results = check_estimator(GaussianMixture(**arguments), on_fail=None)
+    assert [r["check_name"] for r in results if r["status"] == "failed"] == []
+    assert len(results) > 40
+
+
+# ---------------------------------------------------------------- missing values
+
+
+def with_gaps(X: Floats, share: float, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    gaps = rng.random(X.shape) < share
+    gaps[gaps.all(axis=1), 0] = False
+    return np.where(gaps, np.nan, X)
+
+
+@pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical", "EEV", "VEI"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_is_missing_is_dealt_with_in_every_method(name: str, weighted: bool) -> None:
+    X = with_gaps(datasets.iris().X, 0.2, 0)
+    weights = np.random.default_rng(1).integers(1, 4, len(X)).astype(float) if weighted else None
+    model = GaussianMixture(
+        3, covariance_type=name, missing="em", tol=1e-9, max_iter=3000, reg_covar=0, random_state=0
+    ).fit(X, sample_weight=weights)
+    mixture = model.mixture_
+    again = gmm.fit(
+        X, 3, mixture.family, start=mixture, missing="em", sample_weight=weights, tol=1e-12
+    )
+    seen = missing.log_density(mixture, X)  # tested row by row in tests/test_missing.py
+    ones = np.ones(len(X)) if weights is None else weights
+    assert again.log_likelihood - ones @ seen < 1e-3  # no way up is left
+    np.testing.assert_allclose(model.score_samples(X), seen)
+    assert model.score(X) == pytest.approx(seen.mean())
+    shares = missing.responsibilities(mixture, X)
+    np.testing.assert_allclose(model.predict_proba(X), shares)
+    np.testing.assert_array_equal(model.predict(X), shares.argmax(axis=1))
+    count = mixture.n_parameters
+    assert model.bic(X, weights) == pytest.approx(-2 * ones @ seen + count * np.log(ones.sum()))
+    assert model.aic(X, weights) == pytest.approx(-2 * ones @ seen + 2 * count)
+    sure = -2 * float(ones @ np.log(shares.max(axis=1)))
+    assert model.icl(X, weights) == pytest.approx(model.bic(X, weights) + sure)
+    np.testing.assert_allclose(model.impute(X), mixture.impute(X))
+    assert not np.isnan(model.sample(20)[0]).any()
+
+
+def test_criteria_count_rows_that_say_something() -> None:
+    X = with_gaps(datasets.iris().X, 0.2, 0)
+    more = np.vstack([X, np.full((5, 4), np.nan)])
+    model = GaussianMixture(2, missing="em", random_state=0).fit(X)
+    with pytest.warns(gmm.MissingDataWarning, match="5 of 155 rows") as caught:
+        other = GaussianMixture(2, missing="em", random_state=0).fit(more)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(other.means_, model.means_)
+    for criterion in ("aic", "bic", "icl"):
+        assert getattr(model, criterion)(more) == pytest.approx(getattr(model, criterion)(X))
+    np.testing.assert_allclose(model.predict_proba(more)[150:], np.tile(model.weights_, (5, 1)))
+    np.testing.assert_allclose(model.score_samples(more)[150:], 0.0, atol=1e-15)
+
+
+def test_without_gaps_and_without_missing_values_nothing_changes() -> None:
+    X = datasets.iris().X
+    one, two = (GaussianMixture(3, missing=m, random_state=0).fit(X) for m in ("raise", "em"))
+    np.testing.assert_array_equal(one.means_, two.means_)
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+    narrow = GaussianMixture(3, missing="em", random_state=0)
+    assert narrow.fit(with_gaps(X, 0.1, 0).astype(np.float32)).means_.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "init",
+    ["kmeans", "k-means++", "random", "random_from_data", "agglomerative", "short-runs", "octant"],
+)
+def test_every_start_takes_missing_values(init: str) -> None:
+    X = with_gaps(datasets.old_faithful().X, 0.1, 0)
+    model = GaussianMixture(2, init_params=init, missing="em", max_iter=500, random_state=0).fit(X)
+    assert model.converged_
+    assert np.isfinite(model.score(X))
+
+
+def test_values_are_missing_only_where_they_may_be() -> None:
+    X = with_gaps(datasets.iris().X, 0.1, 0)
+    with pytest.raises(ValueError, match=r"X: expected finite numbers, got NaN"):
+        GaussianMixture(2).fit(X)
+    model = GaussianMixture(2, random_state=0).fit(datasets.iris().X)
+    for method in ("predict", "predict_proba", "score_samples", "score", "bic", "aic", "icl"):
+        with pytest.raises(ValueError, match=r"X: expected finite numbers, got NaN"):
+            getattr(model, method)(X)
+    with pytest.raises(ValueError, match="got infinity"):
+        model.set_params(missing="em").predict(np.where(np.isnan(X), np.inf, X))
+    never = X.copy()
+    never[:, 2] = np.nan
+    with pytest.raises(ValueError, match="feature 2 has none"):
+        model.fit(never)
+    assert model.__sklearn_tags__().input_tags.allow_nan
+    assert not GaussianMixture().__sklearn_tags__().input_tags.allow_nan
+    scaler = make_pipeline(StandardScaler(), GaussianMixture(2, missing="em", random_state=0))
+    assert np.isfinite(scaler.fit(X).score(X))  # the scaler lets NaN through
+
+
+# ---------------------------------------------------------------- priors and acceleration
+
+
+@pytest.mark.parametrize("accelerate", ["none", "squarem", "auto"])
+def test_a_prior_is_that_of_fit_and_its_bound_never_falls(accelerate: str) -> None:
+    X = datasets.iris().X
+    prior = gmm.default_prior(X, 3)
+    model = GaussianMixture(
+        3, prior="default", tol=1e-10, max_iter=5000, reg_covar=0, accelerate=accelerate,
+        random_state=0,
+    ).fit(X)  # fmt: skip
+    best = gmm.fit(X, 3, start=model.mixture_, prior=prior, tol=1e-13, max_iter=5000)
+    assert model.prior_ is not None
+    np.testing.assert_array_equal(model.prior_.scale, prior.scale)
+    assert best.objective - model.lower_bound_ * len(X) < 1e-5
+    objective = model.score(X) * len(X) + prior.log_density(model.mixture_)
+    assert objective == pytest.approx(model.lower_bound_ * len(X), abs=1e-5)
+    assert (np.diff(model.lower_bounds_) > -1e-12).all()
+    assert len(model.lower_bounds_) == model.n_iter_
+
+
+def test_the_best_of_several_starts_has_the_greatest_objective() -> None:
+    X = datasets.iris().X
+    prior = gmm.Prior(X.mean(axis=0), np.eye(4), 0.1, 20.0)
+    arguments: dict[str, Any] = {"prior": prior, "init_params": "random_from_data", "tol": 1e-6,
+                                 "max_iter": 2000}  # fmt: skip
+    draws = np.random.default_rng(3)
+    alone = [GaussianMixture(4, random_state=draws, **arguments).fit(X) for _ in range(5)]
+    together = GaussianMixture(4, n_init=5, random_state=np.random.default_rng(3), **arguments).fit(
+        X
+    )
+    assert together.lower_bound_ == max(model.lower_bound_ for model in alone)
+
+
+def test_with_a_prior_nothing_collapses() -> None:
+    X = np.repeat(np.random.default_rng(0).standard_normal((4, 2)), 5, axis=0)
+    with pytest.raises(SingularCovarianceError):
+        GaussianMixture(4, reg_covar=0, random_state=0).fit(X)
+    model = GaussianMixture(4, reg_covar=0, prior="default", random_state=0, max_iter=1000).fit(X)
+    assert np.isfinite(model.lower_bound_)
+
+
+def test_acceleration_takes_fewer_iterations_to_the_same_end() -> None:
+    X = datasets.iris().X
+    arguments: dict[str, Any] = {"tol": 1e-9, "max_iter": 5000, "random_state": 0}
+    plain = GaussianMixture(3, **arguments).fit(X)
+    fast = GaussianMixture(3, accelerate="squarem", **arguments).fit(X)
+    assert fast.converged_
+    assert fast.n_iter_ < plain.n_iter_
+    assert fast.lower_bound_ == pytest.approx(plain.lower_bound_, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"missing": "drop"}, ValueError, "missing: expected one of 'raise', 'em'"),
+        ({"prior": "weak"}, ValueError, "prior: expected one of 'default'"),
+        ({"prior": 3.0}, TypeError, "prior: expected a Prior, 'default' or None, got 3.0"),
+        ({"prior": gmm.Prior([0.0], [[1.0]])}, ValueError, "prior: expected one for 4 features"),
+        ({"accelerate": "much"}, ValueError, "accelerate: expected one of 'none'"),
+        ({"covariance_type": "EVIL"}, ValueError, "covariance_type: expected one of 'full'"),
+    ],
+)
+def test_bad_arguments_of_our_own_are_refused(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        GaussianMixture(2, **arguments).fit(datasets.iris().X)
+
+
+# ---------------------------------------------------------------- streams with more, known mixtures
+
+
+def test_streams_take_missing_values_and_priors() -> None:
+    truth = random_mixture("VVV", 2, 3, seed=3, spread=6.0)
+    X = with_gaps(truth.sample(4000, 0)[0], 0.2, 0)
+    model = GaussianMixture(2, missing="em", prior="default", random_state=0)
+    for block in np.array_split(X, 20):
+        model.partial_fit(block)
+    assert model.prior_ is not None
+    batch = GaussianMixture(2, missing="em", random_state=0, tol=1e-8, max_iter=1000).fit(X)
+    assert batch.score(X) - model.score(X) < 20 * batch.mixture_.n_parameters / len(X)
+    model.partial_fit([[1.0, np.nan, np.nan]])  # features without any value in a block
+    with pytest.raises(ValueError, match="feature 1 has none"):
+        GaussianMixture(1, missing="em").partial_fit([[1.0, np.nan], [2.0, np.nan]])
+
+
+def test_a_known_mixture_is_an_estimator() -> None:
+    mixture = random_mixture("EEV", 2, 3, seed=0)
+    model = GaussianMixture.from_mixture(mixture, missing="em")
+    X = mixture.sample(30, 0)[0]
+    assert model.covariance_type == "EEV"
+    np.testing.assert_array_equal(model.predict_proba(X), mixture.responsibilities(X))
+    X[0, 0] = np.nan
+    assert model.predict(X).shape == (30,)
+    fuller = GaussianMixture.from_mixture(random_mixture("VVV", 2, 3, seed=0))
+    assert (fuller.covariance_type, fuller.n_components) == ("full", 2)
+    warm = GaussianMixture.from_mixture(mixture, warm_start=True).fit(mixture.sample(300, 1)[0])
+    assert warm.n_iter_ > 0
+    with pytest.raises(TypeError, match="mixture: expected a Mixture, got 3"):
+        GaussianMixture.from_mixture(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="n_components: expected to be left to the mixture"):
+        GaussianMixture.from_mixture(mixture, n_components=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from conftest import random_mixture
 from numpy.typing import NDArray
 
 import gmm
-from gmm import missing
+from gmm import missing, threads
 from gmm.bound import expected_complete_log_likelihood
 from gmm.families import FAMILIES, parse_family
 from gmm.m_step import m_step
@@ -103,6 +104,42 @@ def test_statistics_are_those_of_the_textbook_row_by_row(name: str, weighted: bo
     np.testing.assert_allclose(got.second, in_kind(second, mixture.kind), atol=1e-10)
     assert got.log_likelihood == pytest.approx(log_likelihood, rel=1e-13)
     assert got.n_rows == len(X)
+
+
+@pytest.mark.derives("prop-threads")
+@pytest.mark.parametrize("name", KINDS)
+def test_the_number_of_threads_does_not_change_a_bit(name: str) -> None:
+    X = some_rows(n=40_000, d=4, seed=2)
+    mixture = random_mixture(name, 3, 4, seed=2, spread=1.0)
+    sweep = MissingSweep(IncompleteRows(X, np.linspace(0.5, 2.0, len(X))), 3, mixture.kind)
+    assert len(sweep.groups) > 3
+    sizes = 3 * sum(group.values.size for group in sweep.groups)
+    assert sizes >= missing.NUMBERS  # so that threads are used
+    parts = []
+    for n_threads in (1, 2, 3):
+        with threads.use(n_threads):
+            parts.append(sweep(mixture))
+    for other in parts[1:]:
+        assert other.log_likelihood == parts[0].log_likelihood
+        for array in ("counts", "first", "second"):
+            np.testing.assert_array_equal(getattr(other, array), getattr(parts[0], array))
+
+
+@pytest.mark.parametrize("name", ["VVV", "VII"])
+def test_memory_of_a_pass_does_not_grow_with_rows_times_components(name: str) -> None:
+    """Beside the rows: what one group takes for each thread, and 64 sums."""
+    peaks = []
+    for n in (20_000, 80_000):
+        X = some_rows(n=n, d=4, seed=2)
+        mixture = random_mixture(name, 12, 4, seed=2, spread=1.0)
+        sweep = MissingSweep(IncompleteRows(X), 12, mixture.kind)
+        tracemalloc.start()
+        with threads.use(1):
+            sweep(mixture)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one = 12 * 4 * 8 * 60_000  # bytes of n K d numbers for the further rows
+    assert peaks[1] - peaks[0] < one / 8
 
 
 @pytest.mark.derives("lem-masked-covariance")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,10 +107,13 @@ def test_a_collapse_changes_nothing() -> None:
         ({"exponent": 1.1}, "exponent: expected a number above 1/2 and at most 1, got 1.1"),
         ({"offset": -1.0}, "offset: expected a finite number of at least 0"),
         ({"ridge": -1.0}, "ridge: expected a finite number of at least 0"),
+        ({"missing": "drop"}, "missing: expected one of 'raise', 'em'"),
+        ({"prior": "default"}, "prior: expected a Prior or None, got 'default'"),
+        ({"prior": gmm.Prior([0.0], [[1.0]])}, "prior: expected one for 2 features, got one for 1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
         StepwiseEM(random_mixture("VII", 2, 2, seed=0), **arguments)
 
 
@@ -208,3 +212,39 @@ def test_blocks_may_not_come_or_go(later: int) -> None:
         ValueError, match=f"X: expected 4 blocks, as in the first pass, got {later}"
     ):
         learner.run_pass()
+
+
+@pytest.mark.derives("thm-map-m-step")
+def test_a_prior_stands_beside_the_rows_that_have_come(family: str) -> None:
+    """With the first block in the place of the start, a step is the M-step of a fit with it."""
+    start = random_mixture(family, 2, 2, seed=2)
+    X, _ = start.sample(50, 0)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, 50)
+    prior = gmm.Prior([1.0, 2.0], [[2.0, 0.3], [0.3, 1.0]], 3.0, 9.0, 2.0)
+    stream = StepwiseEM(start, exponent=1.0, offset=0.0, prior=prior).update(X, weights)
+    expected = m_step(e_step(X, start, weights), family, prior=prior)
+    np.testing.assert_allclose(stream.mixture.weights, expected.weights, rtol=1e-10)
+    np.testing.assert_allclose(stream.mixture.means, expected.means, rtol=1e-10)
+    np.testing.assert_allclose(stream.mixture.stored, expected.stored, rtol=1e-8, atol=1e-10)
+    assert stream.total_weight == pytest.approx(weights.sum())
+
+
+@pytest.mark.derives("thm-missing-e-step")
+def test_a_stream_takes_what_is_seen() -> None:
+    start = random_mixture("VVV", 2, 3, seed=2)
+    X, _ = start.sample(80, 0)
+    X[np.random.default_rng(0).random(X.shape) < 0.3] = np.nan
+    X[:3] = np.nan
+    with pytest.warns(gmm.MissingDataWarning, match="3 of 80 rows") as caught:
+        stream = StepwiseEM(start, exponent=1.0, offset=0.0, missing="em").update(X)
+    assert caught[0].filename == __file__
+    seen = X[~np.isnan(X).all(axis=1)]
+    whole = gmm.fit(seen, 2, start=start, missing="em", max_iter=1, tol=0).mixture
+    np.testing.assert_allclose(stream.mixture.means, whole.means, atol=1e-10)
+    np.testing.assert_allclose(stream.mixture.covariances, whole.covariances, atol=1e-10)
+    assert stream.n_rows == len(seen)
+    stream.update([[1.0, np.nan, np.nan]])
+    with pytest.raises(ValueError, match="got NaN"):
+        StepwiseEM(start).update(X)
+    with pytest.raises(ValueError, match="X: expected 3 features, got 2"):
+        stream.update([[1.0, np.nan]])
