@@ -7,6 +7,7 @@ come data sets of the same size, and both models are fitted to each (McLachlan 1
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -22,10 +23,13 @@ from gmm.checks import (
     as_generator,
 )
 from gmm.families import parse_family
+from gmm.progress import Bar
 from gmm.rows import Rows, as_rows
 from gmm.search import search
 
 __all__ = ["BootstrapTest", "bootstrap_test"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,7 @@ def bootstrap_test(
     family: str = "VVV",
     *,
     n_samples: int = 99,
+    progress: bool = False,
     random_state: RandomState = None,
 ) -> BootstrapTest:
     """Test whether one more component fits better than chance would have it.
@@ -83,6 +88,9 @@ def bootstrap_test(
     family : str
     n_samples : int
         Data sets that are drawn and fitted; with 99 of them the least p-value is 0.01.
+    progress : bool
+        Whether a bar counts the data sets. It needs tqdm
+        (``pip install 'gmm-first-principles[progress]'``).
     random_state : int, Generator or None
         Draws the data sets, and the seeds of starts.
 
@@ -94,6 +102,8 @@ def bootstrap_test(
     ------
     ValueError, TypeError
         If an argument is not as said.
+    ImportError
+        If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
         If there is no sound fit of K components to the data.
 
@@ -102,6 +112,9 @@ def bootstrap_test(
     The data and each sample are searched alike (:func:`gmm.search.search`), since a better search
     of the data would pass for evidence. A sample without a sound fit of K components counts as
     greater than the data, and one without any of K + 1 as no gain.
+
+    The logger "gmm" of Python's ``logging`` tells when the test begins and ends (INFO), of every
+    sample (DEBUG), and of those without a sound fit of K components (WARNING).
 
     Examples
     --------
@@ -115,16 +128,29 @@ def bootstrap_test(
     name = parse_family(family, rows.n_features)
     rng = as_generator(random_state)
     rows.refuse_degenerate()
+    bar = Bar(progress, "samples", times)
+    LOGGER.info("test of %s with %d components against %d begins", name, k, k + 1)
     null, statistic = _gain(rows, name, k, rng)
     if null is None:
         raise SingularCovarianceError(
             f"X: no fit of {name} with {k} components whose covariances are not singular"
         )
-    samples = [
-        _gain(as_rows(null.mixture.sample(rows.n_rows, rng)[0]), name, k, rng)[1]
-        for _ in range(times)
-    ]
-    return BootstrapTest(statistic, np.array(samples), k, name)
+    samples: list[float] = []
+    with bar:
+        for i in range(1, times + 1):
+            sample = as_rows(null.mixture.sample(rows.n_rows, rng)[0])
+            found, gain = _gain(sample, name, k, rng)
+            samples.append(gain)
+            bar.advance()
+            if found is None:
+                LOGGER.warning(
+                    "sample %d of %d has no sound fit, so it counts as greater", i, times
+                )
+            else:
+                LOGGER.debug("sample %d of %d: statistic %.3f", i, times, gain)
+    test = BootstrapTest(statistic, np.array(samples), k, name)
+    LOGGER.info("test ends: statistic %.3f, p-value %.3f", statistic, test.p_value)
+    return test
 
 
 def _gain(

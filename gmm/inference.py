@@ -18,6 +18,7 @@ covariances         vech, column by column (VVV), or the variances (VVI), or one
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from gmm.e_step import expected_statistics
 from gmm.em import fit
 from gmm.families import is_free
 from gmm.mixture import Mixture
+from gmm.progress import Bar
 from gmm.result import Fit
 from gmm.rows import BLOCK_NUMBERS, Rows, as_rows
 from gmm.statistics import Statistics
@@ -67,6 +69,8 @@ __all__ = [
     "scores",
     "standard_errors",
 ]
+
+LOGGER = logging.getLogger(__name__)
 
 #: The families whose covariances are linear functions of free numbers.
 LINEAR = ("VVV", "EEE", "VVI", "VII", "EEI", "EII", "V", "E")
@@ -674,6 +678,7 @@ def resampled(
     *,
     n_samples: int = 200,
     kind: str = "parametric",
+    progress: bool = False,
     random_state: RandomState = None,
 ) -> Resampled:
     """The bootstrap: how estimates scatter from sample to sample, for every family.
@@ -690,6 +695,9 @@ def resampled(
             Samples of n rows from the mixture.
         "nonparametric"
             n rows drawn from the rows with replacement (Efron 1979).
+    progress : bool
+        Whether a bar counts the samples. It needs tqdm
+        (``pip install 'gmm-first-principles[progress]'``).
     random_state : int, Generator or None
 
     Returns
@@ -702,10 +710,15 @@ def resampled(
         If fewer than two samples have a sound fit.
     ValueError, TypeError
         If an argument is not as said.
+    ImportError
+        If ``progress`` is true and tqdm is not installed.
 
     Notes
     -----
     The components of each fit are put in the order of the estimate by :func:`matched`.
+
+    The logger "gmm" of Python's ``logging`` tells when the samples begin and end (INFO), of each of
+    them (DEBUG), and of those that are left out, as they have no sound fit (WARNING).
 
     Examples
     --------
@@ -722,14 +735,21 @@ def resampled(
     parametric = as_choice(kind, "kind", KINDS) == "parametric"
     rng = as_generator(random_state)
     samples = []
-    for _ in range(times):
-        if parametric:
-            again = _refitted(estimate.sample(rows.n_rows, rng)[0], estimate)
-        else:
-            counts = rng.multinomial(rows.n_rows, np.full(rows.n_rows, 1.0 / rows.n_rows))
-            again = _refitted(rows.X, estimate, counts)
-        if again is not None:
+    LOGGER.info("bootstrap by %d %s samples begins", times, kind)
+    with Bar(progress, "samples", times) as bar:
+        for i in range(1, times + 1):
+            if parametric:
+                again = _refitted(estimate.sample(rows.n_rows, rng)[0], estimate)
+            else:
+                counts = rng.multinomial(rows.n_rows, np.full(rows.n_rows, 1.0 / rows.n_rows))
+                again = _refitted(rows.X, estimate, counts)
+            bar.advance()
+            if again is None:
+                LOGGER.warning("sample %d of %d is left out: it has no sound fit", i, times)
+                continue
             samples.append(matched(again, estimate, rows.X))
+            LOGGER.debug("sample %d of %d is fitted", i, times)
+    LOGGER.info("bootstrap ends: %d of %d samples have a sound fit", len(samples), times)
     if len(samples) < 2:
         raise SingularCovarianceError(
             f"X: of {times} samples {len(samples)} had a sound fit of {estimate.family} with "

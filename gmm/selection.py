@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from html import escape
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,14 @@ from gmm.families import FAMILIES, n_parameters, parse_family
 from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
+from gmm.progress import Bar
 from gmm.result import Fit, Run, Trace
 from gmm.rows import Rows, Source, as_rows
-from gmm.search import Cell, search, search_parts
+from gmm.search import PARTS, Cell, search, search_parts
 
 __all__ = ["CRITERIA", "Selection", "aic", "bic", "cross_validated", "icl", "select"]
+
+LOGGER = logging.getLogger(__name__)
 
 #: The names of the criteria; of all of them smaller is better.
 CRITERIA = ("bic", "aic", "icl", "cv")
@@ -58,6 +62,7 @@ def select(
     prior: Prior | str | None = None,
     tol: float = 1e-8,
     n_folds: int = 5,
+    progress: bool = False,
     random_state: RandomState = None,
 ) -> Selection:
     """Fit all families and numbers of components, and choose by a criterion.
@@ -86,6 +91,10 @@ def select(
         is made with one of 1e-6.
     n_folds : int
         For "cv".
+    progress : bool
+        Whether a bar counts the cells: once when they are searched in one batch, once for each part
+        of large data, and once for each fold. It needs tqdm
+        (``pip install 'gmm-first-principles[progress]'``).
     random_state : int, Generator or None
         Chooses the parts of large data in which starts are sought, and the folds.
 
@@ -97,8 +106,15 @@ def select(
     ------
     ValueError, TypeError
         If an argument is not as said.
+    ImportError
+        If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
         If no cell has a fit.
+
+    Notes
+    -----
+    The logger "gmm" of Python's ``logging`` tells when the selection begins and ends and what it
+    has found (INFO), what has come of each cell (DEBUG), and of cells without a fit (WARNING).
 
     Examples
     --------
@@ -126,19 +142,29 @@ def select(
     believed = None if beliefs is None else beliefs.__getitem__
     cells = [(family, k) for k in counts if k <= rows.n_rows for family in names]
     selection = Selection(rows, names, counts, criterion, width, precision, beliefs)
-    if _fits_in_a_batch(rows):
-        assert isinstance(rows, Rows)
-        selection._outcomes.update(search(rows, cells, rng, ridge=width, prior=believed))
-    else:
-        selection._fit_parts(search_parts(rows, cells, rng, ridge=width, prior=believed))
-    if not selection._found():
-        raise SingularCovarianceError(
-            "X: no family with any of these numbers of components has a fit whose covariances are "
-            "not singular; give fewer components or a positive ridge"
-        )
-    if criterion == "cv":
-        selection._cross_validate(folds, rng)
-    selection._choose()
+    in_a_batch = _fits_in_a_batch(rows)
+    times = (1 if in_a_batch else PARTS) + (folds if criterion == "cv" else 0)
+    LOGGER.info("selection among %d cells by %s begins", len(cells), criterion)
+    with Bar(progress, "cells", times * len(cells)) as bar:
+        bar.describe("search")
+        if in_a_batch:
+            assert isinstance(rows, Rows)
+            selection._outcomes.update(search(rows, cells, rng, ridge=width, prior=believed))
+            bar.advance(len(cells))
+        else:
+            parts = search_parts(rows, cells, rng, ridge=width, prior=believed)
+            selection._fit_parts(cells, parts, bar)
+        if not selection._found():
+            raise SingularCovarianceError(
+                "X: no family with any of these numbers of components has a fit whose covariances "
+                "are not singular; give fewer components or a positive ridge"
+            )
+        if criterion == "cv":
+            bar.advance(folds * (len(cells) - len(selection._found())))  # there is nothing to do
+            selection._cross_validate(folds, rng, bar)
+        bar.describe("choice")
+        selection._choose()
+    selection._log(cells)
     return selection
 
 
@@ -363,20 +389,25 @@ class Selection:
                 self.rows.total_weight,
             )
 
-    def _fit_parts(self, parts: list[dict[Cell, Outcome]]) -> None:
+    def _fit_parts(self, cells: list[Cell], parts: list[dict[Cell, Outcome]], bar: Bar) -> None:
         """EM on all rows from the fits of their parts; the better one is kept."""
-        for part in parts:
-            for cell, outcome in part.items():
+        for i, part in enumerate(parts, 1):
+            bar.describe(f"part {i} of {len(parts)}")
+            for cell in cells:
+                bar.advance()
+                if cell not in part:
+                    continue
                 try:
-                    found = self._refined(cell, outcome.mixture)
+                    found = self._refined(cell, part[cell].mixture)
                 except SingularCovarianceError:
                     continue
                 if cell not in self._fits or found.objective > self._fits[cell].objective:
                     self._fits[cell] = found
 
-    def _cross_validate(self, n_folds: int, rng: np.random.Generator) -> None:
+    def _cross_validate(self, n_folds: int, rng: np.random.Generator, bar: Bar) -> None:
         assert isinstance(self.rows, Rows)
-        self._held_out = held_out(self.rows, self._found(), n_folds, rng, self.ridge, self.priors)
+        cells = self._found()
+        self._held_out = held_out(self.rows, cells, n_folds, rng, self.ridge, self.priors, bar)
 
     def _choose(self) -> None:
         """Finish the fits that might be the best, and find which one is."""
@@ -385,6 +416,30 @@ class Selection:
             if value <= least + CLOSE:
                 self.fit(family, k)
         self._winner = self.ranking()[0][:2]
+
+    def _log(self, cells: list[Cell]) -> None:
+        """Say what has come of all cells."""
+        empty = [cell for cell in cells if isnan(self.log_likelihood(*cell))]
+        if empty:
+            LOGGER.warning(
+                "%d of %d cells have no fit, first %s with %d components: %s",
+                len(empty),
+                len(cells),
+                *empty[0],
+                self.reason(*empty[0]),
+            )
+        if LOGGER.isEnabledFor(logging.DEBUG):
+            for cell in cells:
+                LOGGER.debug("%s with %d components: %.3f", *cell, self.value(*cell))
+        if LOGGER.isEnabledFor(logging.INFO):
+            assert self._winner is not None
+            value = self.value(*self._winner)
+            LOGGER.info(
+                "selection ends: %s with %d components, %s %.3f",
+                *self._winner,
+                self.criterion,
+                value,
+            )
 
 
 # ---------------------------------------------------------------- comparisons by data
@@ -439,6 +494,7 @@ def held_out(
     rng: np.random.Generator,
     ridge: float,
     priors: dict[int, Prior] | None = None,
+    bar: Bar | None = None,
 ) -> dict[Cell, float]:
     """The held-out log-likelihood of several cells, on the same folds.
 
@@ -448,7 +504,9 @@ def held_out(
     prior = None if priors is None else priors.__getitem__
     fold = rng.permutation(np.arange(rows.n_rows) % n_folds)
     totals = dict.fromkeys(cells, 0.0)
+    bar = Bar(False, "cells") if bar is None else bar
     for i in range(n_folds):
+        bar.describe(f"fold {i + 1} of {n_folds}")
         seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
         possible = [cell for cell in cells if cell[1] <= seen.n_rows]
         found = search(seen, possible, rng, ridge=ridge, prior=prior, hierarchical=False)
@@ -457,6 +515,7 @@ def held_out(
                 totals[cell] += found[cell].mixture.log_likelihood(unseen.X, unseen.weights)
             else:
                 totals[cell] = -inf
+            bar.advance()
     return totals
 
 

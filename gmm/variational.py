@@ -12,6 +12,7 @@ of the rows (:prf:ref:`thm-conjugate-update`). The bound on the evidence never d
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
 from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.mixture import Mixture
 from gmm.normal import as_covariance, cholesky
+from gmm.progress import Bar
 from gmm.rows import Rows, Source, as_rows, as_source, blocks
 from gmm.statistics import Statistics
 from gmm.sweep import Sweep, sweep_of
@@ -48,6 +50,8 @@ __all__ = [
     "scale_of_data",
     "statistics_of_mixture",
 ]
+
+LOGGER = logging.getLogger(__name__)
 
 
 def prior_belief(
@@ -275,6 +279,7 @@ def fit_variational(
     tol: float = 1e-8,
     max_iter: int = 1000,
     sample_weight: ArrayLike | None = None,
+    progress: bool = False,
     random_state: RandomState = None,
 ) -> VariationalFit:
     """Fit a Bayesian Gaussian mixture by mean-field variational inference.
@@ -313,6 +318,9 @@ def fit_variational(
         The greatest number of updates.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
+    progress : bool
+        Whether a bar shows the start, the iterations and the bound. It needs tqdm
+        (``pip install 'gmm-first-principles[progress]'``).
     random_state : int, Generator or None
 
     Returns
@@ -323,6 +331,8 @@ def fit_variational(
     ------
     ValueError, TypeError
         If an argument is not as said. The message names it.
+    ImportError
+        If ``progress`` is true and tqdm is not installed.
     SingularCovarianceError
         If no scale is given and the covariance of the data is singular.
 
@@ -330,6 +340,9 @@ def fit_variational(
     -----
     Each iteration reads the rows once. With a Dirichlet process the components are kept in the
     order of their counts, which never lowers the bound (:prf:ref:`prop-stick-order`).
+
+    The logger "gmm" of Python's ``logging`` tells when the fit and its runs begin and end (INFO),
+    and of every iteration (DEBUG).
 
     Examples
     --------
@@ -358,11 +371,25 @@ def fit_variational(
     ridge = 1e-6 * float(prior.mixture.variances.mean())  # a start may be degenerate: a trifle
     sweep = Sweep(rows, k, prior.kind) if isinstance(rows, Rows) else sweep_of(rows, k, prior.kind)
     fits = []
-    for seed in seeds:
-        begin = starting_mixture(rows, k, prior.family, start, int(seed), ridge=ridge)
-        first = statistics_of_mixture(begin, rows.total_weight)
-        fits.append(_run(prior, sweep, first, least_gain, limit))
+    LOGGER.info("variational fit of %s with up to %d components begins", prior.family, k)
+    with Bar(progress, "iterations") as bar:
+        for number, seed in enumerate(seeds, 1):
+            name = f"start {number} of {len(seeds)}"
+            bar.describe(name)
+            begin = starting_mixture(rows, k, prior.family, start, int(seed), ridge=ridge)
+            first = statistics_of_mixture(begin, rows.total_weight)
+            found = _run(prior, sweep, first, least_gain, limit, bar)
+            fits.append(found)
+            ended = "converged" if found.converged else "max_iter"
+            LOGGER.info(
+                "%s ends: bound %.6f after %d iterations, %s",
+                name,
+                found.bound,
+                found.n_iter,
+                ended,
+            )
     best = max(fits, key=lambda fit: fit.bound)
+    LOGGER.info("variational fit ends: bound %.6f after %d iterations", best.bound, best.n_iter)
     return replace(best, starts=tuple(fit.bound for fit in fits))
 
 
@@ -387,7 +414,7 @@ def statistics_of_mixture(mixture: Mixture, total_weight: float) -> Statistics:
 
 
 def _run(
-    prior: Belief, sweep: Any, first: Statistics, least_gain: float, max_iter: int
+    prior: Belief, sweep: Any, first: Statistics, least_gain: float, max_iter: int, bar: Bar
 ) -> VariationalFit:
     """Coordinate ascent from one start, until the bound rises by less than ``least_gain``."""
     posterior = prior.updated(_in_order(first, prior))
@@ -396,6 +423,10 @@ def _run(
         statistics = sweep(posterior.joint)
         divergence = -sum(_parameter_terms(prior, posterior).values())
         bounds.append(statistics.log_likelihood - divergence)
+        if len(bounds) > 1:
+            bar.advance()
+            bar.note(f"bound {bounds[-1]:.6g}")
+        LOGGER.debug("iteration %d: bound %.6f", len(bounds) - 1, bounds[-1])
         converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < least_gain
         if converged or len(bounds) > max_iter:
             break

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gmm
+from gmm import bootstrap
 from gmm.bootstrap import BootstrapTest, bootstrap_test
 from gmm.checks import SingularCovarianceError
 
@@ -88,3 +90,30 @@ def test_a_sample_without_a_fit_counts_against_the_alternative() -> None:
     test = bootstrap_test(X, 2, "VVV", n_samples=5, random_state=0)
     assert np.isinf(test.samples).any()
     assert test.p_value > np.isinf(test.samples).mean()
+
+
+def test_the_log_tells_of_the_test_and_of_every_sample(caplog: pytest.LogCaptureFixture) -> None:
+    X = gmm.datasets.acidity().X
+    with caplog.at_level(logging.DEBUG, "gmm.bootstrap"):
+        test = bootstrap_test(X, 1, "E", n_samples=3, random_state=0)
+    assert caplog.messages == [
+        "test of E with 1 components against 2 begins",
+        *(f"sample {i} of 3: statistic {s:.3f}" for i, s in enumerate(test.samples, 1)),
+        f"test ends: statistic {test.statistic:.3f}, p-value {test.p_value:.3f}",
+    ]
+
+
+def test_the_log_warns_of_samples_without_a_sound_fit(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = bootstrap._gain, 0
+
+    def second_sample_fails(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (None, np.inf) if calls == 3 else real(*args)
+
+    monkeypatch.setattr(bootstrap, "_gain", second_sample_fails)
+    test = bootstrap_test(gmm.datasets.acidity().X, 1, "E", n_samples=3, random_state=0)
+    assert test.samples[1] == np.inf
+    assert caplog.messages == ["sample 2 of 3 has no sound fit, so it counts as greater"]

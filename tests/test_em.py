@@ -380,9 +380,10 @@ def test_the_log_tells_when_fits_and_runs_begin_and_end(
 ) -> None:
     with caplog.at_level(logging.INFO, "gmm"):
         fit = gmm.fit(old_faithful, 2, n_starts=2, start="random", random_state=0)
+    known = [(run.log_likelihood, run.n_iter) for run in fit.starts]
     ends = [
-        f"ends: log-likelihood {run.log_likelihood:.6f} after {run.n_iter} iterations, converged"
-        for run in (*fit.starts, fit)
+        f"ends: log-likelihood {value:.6f} after {n_iter} iterations, converged"
+        for value, n_iter in (*known, (fit.log_likelihood, fit.n_iter))
     ]
     assert caplog.messages == [
         "fit of VVV with 2 components to 272 rows of 2 features begins",

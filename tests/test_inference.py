@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import permutations
 from typing import Any
 
@@ -522,3 +523,30 @@ def test_assignments_are_those_of_scipy_and_of_brute_force() -> None:
             orders = permutations(range(k))
             brute = min(costs[np.arange(k), list(order)].sum() for order in orders)
             assert least == pytest.approx(brute, abs=1e-12)
+
+
+# ---------------------------------------------------------------- the log
+
+
+def test_the_log_tells_of_samples_and_warns_of_those_that_are_left_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = gmm.datasets.acidity().X
+    fit = gmm.fit(X, 2, random_state=0)
+    real, calls = inference._refitted, 0
+
+    def second_fails(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return None if calls == 2 else real(*args)
+
+    monkeypatch.setattr(inference, "_refitted", second_fails)
+    with caplog.at_level(logging.DEBUG, "gmm.inference"):
+        inference.resampled(X, fit, n_samples=3, random_state=0)
+    assert [(level, text) for name, level, text in caplog.record_tuples if "infer" in name] == [
+        (logging.INFO, "bootstrap by 3 parametric samples begins"),
+        (logging.DEBUG, "sample 1 of 3 is fitted"),
+        (logging.WARNING, "sample 2 of 3 is left out: it has no sound fit"),
+        (logging.DEBUG, "sample 3 of 3 is fitted"),
+        (logging.INFO, "bootstrap ends: 2 of 3 samples have a sound fit"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from math import lgamma
 from typing import Any
 
@@ -457,3 +458,26 @@ def test_the_boundary_makes_half_of_the_gains_vanish() -> None:
 
     gains = np.array([best(e) for e in excess])
     assert (gains < 1e-4).mean() == pytest.approx(0.5, abs=0.08)
+
+
+# ---------------------------------------------------------------- the log
+
+
+def test_the_log_tells_what_was_chosen_and_of_cells_without_a_fit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    X = np.array([[0.0], [1.0], [5.0], [6.0], [6.5]])
+    with caplog.at_level(logging.DEBUG, "gmm.selection"):
+        table = gmm.select(X, [1, 5], "V", random_state=0)
+    value = table.value("V", 1)
+    assert caplog.record_tuples == [
+        ("gmm.selection", logging.INFO, "selection among 2 cells by bic begins"),
+        (
+            "gmm.selection",
+            logging.WARNING,
+            "1 of 2 cells have no fit, first V with 5 components: " + table.reason("V", 5),
+        ),
+        ("gmm.selection", logging.DEBUG, f"V with 1 components: {value:.3f}"),
+        ("gmm.selection", logging.DEBUG, "V with 5 components: nan"),
+        ("gmm.selection", logging.INFO, f"selection ends: V with 1 components, bic {value:.3f}"),
+    ]

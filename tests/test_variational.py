@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -388,3 +389,18 @@ def test_predictions_need_the_features_of_the_fit() -> None:
     with pytest.raises(ValueError, match="X: expected 2 features"):
         fit.predictive(np.zeros((3, 1)))
     assert fit.predictive(np.zeros((3, 2))).shape == (3,)
+
+
+# ---------------------------------------------------------------- the log
+
+
+def test_the_log_tells_of_runs_and_iterations(caplog: pytest.LogCaptureFixture) -> None:
+    X = gmm.datasets.old_faithful().X
+    with caplog.at_level(logging.DEBUG, "gmm.variational"):
+        fit = gmm.fit_variational(X, 3, max_iter=4, tol=0.0, random_state=0)
+    assert caplog.messages == [
+        "variational fit of VVV with up to 3 components begins",
+        *(f"iteration {i}: bound {bound:.6f}" for i, bound in enumerate(fit.trace)),
+        f"start 1 of 1 ends: bound {fit.bound:.6f} after 4 iterations, max_iter",
+        f"variational fit ends: bound {fit.bound:.6f} after 4 iterations",
+    ]
