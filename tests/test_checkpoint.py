@@ -99,6 +99,7 @@ def path(tmp_path: Path) -> Path:
 # ---------------------------------------------------------------- the same bits
 
 
+@pytest.mark.derives("prop-continuation")
 @pytest.mark.parametrize("accelerate", ACCELERATIONS)
 @pytest.mark.parametrize("family", [name for name in FAMILIES if len(name) == 3])
 def test_every_family_and_acceleration_continues_to_the_same_bits(
@@ -175,6 +176,7 @@ def test_a_start_beyond_what_plain_numbers_can_do_continues_to_the_same_bits(
     assert by_sweep
 
 
+@pytest.mark.derives("prop-continuation")
 @pytest.mark.parametrize("accelerate", ["none", "lbfgs"])
 def test_several_interrupts_of_one_fit_do_no_more_than_one(accelerate: str, path: Path) -> None:
     whole = gmm.fit(X, 3, accelerate=accelerate, **LONG)
@@ -268,6 +270,29 @@ def test_an_error_in_the_callback_keeps_where_the_fit_was(path: Path) -> None:
     with pytest.raises(OSError, match="of the callback"):
         gmm.fit(X, 3, **LONG, checkpoint=path, callback=fails)
     assert_same(gmm.fit(X, 3, **LONG), gmm.fit(X, 3, **LONG, checkpoint=path))
+
+
+@pytest.mark.derives("prop-continuation")
+def test_the_fit_of_the_chapter_goes_on_to_the_same_bits(path: Path, old_faithful: Floats) -> None:
+    options: dict[str, Any] = {"start": "random", "random_state": 3, "accelerate": "squarem"}
+    whole = assert_continues(path, old_faithful, 3, at=20, tol=1e-12, **options)
+    assert whole.reason == "converged"
+
+
+def test_a_mixture_alone_is_no_checkpoint(old_faithful: Floats) -> None:
+    """Plain EM goes on from it but for rounding; an accelerator has lost its memory."""
+    ends = {}
+    for accelerate in ("none", "squarem"):
+        first: dict[str, Any] = {"start": "random", "random_state": 3, "accelerate": accelerate}
+        whole = gmm.fit(old_faithful, 3, **first, tol=1e-10)
+        ends[accelerate] = [whole.n_iter]
+        for t in range(5, 35, 5):
+            part = gmm.fit(old_faithful, 3, **first, tol=0, max_iter=t)
+            rest = gmm.fit(old_faithful, 3, **{**first, "start": part.mixture}, tol=1e-10)
+            ends[accelerate].append(t + rest.n_iter)
+            assert rest.log_likelihood == pytest.approx(whole.log_likelihood, abs=1e-4)
+    assert len(set(ends["none"])) == 1
+    assert len(set(ends["squarem"])) > 1
 
 
 def test_seconds_go_on_from_where_they_were(path: Path) -> None:
