@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,6 +39,8 @@ from gmm.checks import (
     as_choice,
     as_count,
     as_generator,
+    as_matrix,
+    as_non_negative,
     as_positive,
     as_vector,
     shown,
@@ -46,7 +48,9 @@ from gmm.checks import (
 from gmm.e_step import expected_statistics
 from gmm.em import fit
 from gmm.families import is_free
+from gmm.missing import MISSING, IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
+from gmm.prior import Prior, as_prior
 from gmm.progress import Bar
 from gmm.result import Fit
 from gmm.rows import BLOCK_NUMBERS, Rows, as_rows
@@ -76,6 +80,8 @@ LOGGER = logging.getLogger(__name__)
 LINEAR = ("VVV", "EEE", "VVI", "VII", "EEI", "EII", "V", "E")
 #: The ways to draw a bootstrap sample.
 KINDS = ("parametric", "nonparametric")
+#: What the weights of rows may be in the bootstrap.
+WEIGHTINGS = ("frequency", "importance")
 #: A direction in which less than this part of the complete-data information is left is lost.
 SINGULAR = 1e-8
 #: A mixture that is farther than this from a maximum, in standard errors, is warned of.
@@ -247,10 +253,10 @@ def from_coordinates(vector: ArrayLike, like: Mixture) -> Mixture:
     return Mixture(weights, chart.means(theta), theta[chart.stored], like.family)
 
 
-def _as_mixture(value: object) -> Mixture:
-    """The mixture of a fit by maximum likelihood, or a mixture as it is."""
+def _as_mixture(value: object, prior: object = None) -> Mixture:
+    """The mixture of a fit by maximum likelihood, or with a known prior, or as it is."""
     if isinstance(value, Fit):
-        if value.fixed or value.log_prior:
+        if value.fixed or (value.log_prior and prior is None):
             raise ValueError(
                 "mixture: expected a fit by maximum likelihood of all parameters, got one with a "
                 "prior or with parameters that were held"
@@ -678,6 +684,11 @@ def resampled(
     *,
     n_samples: int = 200,
     kind: str = "parametric",
+    sample_weight: ArrayLike | None = None,
+    weighting: str = "frequency",
+    ridge: float = 0.0,
+    prior: Prior | str | None = None,
+    missing: str = "raise",
     progress: bool = False,
     random_state: RandomState = None,
 ) -> Resampled:
@@ -695,6 +706,26 @@ def resampled(
             Samples of n rows from the mixture.
         "nonparametric"
             n rows drawn from the rows with replacement (Efron 1979).
+    sample_weight : array (n,), optional
+        The weights with which the estimate was fitted.
+    weighting : str
+        What the weights are.
+        "frequency"
+            How often each row has occurred, in whole numbers of sum W. Samples have W rows; of the
+            nonparametric kind each of them is row i with the probability w_i / W.
+        "importance"
+            How much each of n rows counts, as in a survey that reached some people more easily than
+            others. A row is drawn with its weight, each of the n with equal probability. For the
+            nonparametric kind only: the rows are not a sample from the weighted mixture.
+    ridge : float
+        As in the fit: each sample is fitted with it.
+    prior : Prior, "default" or None
+        As in the fit. The samples then show how the mode of the posterior scatters, which is not
+        the posterior itself. "default" is made anew from each sample.
+    missing : str
+        "raise", or "em": NaN marks a missing value, as in :func:`gmm.fit`. Nonparametric samples
+        have rows with their gaps. On parametric ones the gaps of the data are laid, which is right
+        if values are missing completely at random (:prf:ref:`def-missing-mechanisms`).
     progress : bool
         Whether a bar counts the samples. It needs tqdm
         (``pip install 'gmm-first-principles[progress]'``).
@@ -729,25 +760,33 @@ def resampled(
     >>> scatter.standard_errors.weights.round(2), scatter.n_failed
     (array([0.03, 0.03]), 0)
     """
-    estimate = _as_mixture(mixture)
-    rows = as_rows(X, n_features=estimate.n_features, min_rows=estimate.n_components)
+    estimate = _as_mixture(mixture, prior)
+    rows = _resampled_rows(X, sample_weight, missing, estimate)
     times = as_count(n_samples, "n_samples", minimum=2)
     parametric = as_choice(kind, "kind", KINDS) == "parametric"
+    frequency = as_choice(weighting, "weighting", WEIGHTINGS) == "frequency"
+    width = as_non_negative(ridge, "ridge")
+    if parametric and not frequency:
+        raise ValueError(
+            "kind: expected 'nonparametric' for weights of importance, as the rows are not a "
+            "sample from the mixture that they make when weighted"
+        )
+    as_prior(prior, rows, estimate.n_components)  # refuses what is none, before any work
+    counts = row_counts(rows) if frequency else None
+    draw = _Draw(rows, estimate, counts)
+    kept = _certainty(estimate, rows)
     rng = as_generator(random_state)
     samples = []
     LOGGER.info("bootstrap by %d %s samples begins", times, kind)
     with Bar(progress, "samples", times) as bar:
         for i in range(1, times + 1):
-            if parametric:
-                again = _refitted(estimate.sample(rows.n_rows, rng)[0], estimate)
-            else:
-                counts = rng.multinomial(rows.n_rows, np.full(rows.n_rows, 1.0 / rows.n_rows))
-                again = _refitted(rows.X, estimate, counts)
+            sample, drawn = draw.parametric(rng) if parametric else draw.nonparametric(rng)
+            again = _refitted(sample, drawn, estimate, width, prior, missing)
             bar.advance()
             if again is None:
                 LOGGER.warning("sample %d of %d is left out: it has no sound fit", i, times)
                 continue
-            samples.append(matched(again, estimate, rows.X))
+            samples.append(again.reordered(assignment(-(kept.T @ _shares(again, rows)))))
             LOGGER.debug("sample %d of %d is fitted", i, times)
     LOGGER.info("bootstrap ends: %d of %d samples have a sound fit", len(samples), times)
     if len(samples) < 2:
@@ -759,7 +798,108 @@ def resampled(
     return Resampled(estimate, tuple(samples), times - len(samples))
 
 
-def _refitted(X: Any, start: Mixture, counts: IntArray | None = None) -> Mixture | None:
+def _resampled_rows(
+    X: ArrayLike, sample_weight: ArrayLike | None, missing: str, estimate: Mixture
+) -> Rows | IncompleteRows:
+    """The rows of positive weight, with gaps where that is allowed."""
+    d, k = estimate.n_features, estimate.n_components
+    if as_choice(missing, "missing", MISSING) == "raise":
+        return as_rows(X, sample_weight, n_features=d, min_rows=k)
+    matrix = as_matrix(X, n_features=d)
+    rows = as_source_with_missing(matrix, sample_weight, missing, min_rows=k)
+    assert isinstance(rows, Rows | IncompleteRows)
+    return rows
+
+
+def row_counts(rows: Rows | IncompleteRows) -> IntArray:
+    """How often each row has occurred, shape ``(n,)``; refuses weights that are no counts.
+
+    Parameters
+    ----------
+    rows : Rows or IncompleteRows
+    """
+    if rows.weights is None:
+        return np.ones(rows.n_rows, dtype=np.int64)
+    counts = np.rint(rows.weights)
+    fractions = counts != rows.weights
+    if fractions.any():
+        raise ValueError(
+            "sample_weight: expected whole numbers, which say how often each row has occurred and "
+            f"so how many rows a sample has, got {rows.weights[fractions][0]}"
+        )
+    return counts.astype(np.int64)
+
+
+class _Draw:
+    """Samples of rows, as pairs of an array and weights or None."""
+
+    def __init__(
+        self, rows: Rows | IncompleteRows, mixture: Mixture, counts: IntArray | None
+    ) -> None:
+        self.rows = rows
+        self.mixture = mixture
+        self.counts = counts
+
+    def parametric(self, rng: np.random.Generator) -> tuple[FloatArray, None]:
+        """As many rows as there are, from the mixture, with the gaps that there are."""
+        assert self.counts is not None
+        return sample_like(self.rows, self.counts, self.mixture, rng), None
+
+    def nonparametric(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """The rows, with how often they were drawn for weights, or these times their own."""
+        n, rows = self.rows.n_rows, self.rows
+        if self.counts is not None:
+            total = int(self.counts.sum())
+            return rows.X, rng.multinomial(total, self.counts / total).astype(np.float64)
+        drawn = rng.multinomial(n, np.full(n, 1.0 / n)).astype(np.float64)
+        return rows.X, drawn if rows.weights is None else drawn * rows.weights
+
+
+def sample_like(
+    rows: Rows | IncompleteRows, counts: IntArray, mixture: Mixture, rng: np.random.Generator
+) -> FloatArray:
+    """As many rows from a mixture as there are, with their gaps.
+
+    Parameters
+    ----------
+    rows : Rows or IncompleteRows
+    counts : array (n,) of int
+        How often each row has occurred.
+    mixture : Mixture
+    rng : Generator
+
+    Returns
+    -------
+    array (W, d)
+        W is the sum of the counts.
+    """
+    sample = mixture.sample(int(counts.sum()), rng)[0]
+    if isinstance(rows, IncompleteRows):
+        sample[np.repeat(np.isnan(rows.X), counts, axis=0)] = np.nan
+    return sample
+
+
+def _shares(mixture: Mixture, rows: Rows | IncompleteRows) -> FloatArray:
+    """The responsibilities, given what is seen of each row, shape ``(n, K)``."""
+    if isinstance(rows, IncompleteRows):
+        return responsibilities(mixture, rows.X)
+    return mixture.responsibilities(rows.X)
+
+
+def _certainty(mixture: Mixture, rows: Rows | IncompleteRows) -> FloatArray:
+    """The responsibilities times the weights, shape ``(n, K)``."""
+    shares = _shares(mixture, rows)
+    return shares if rows.weights is None else shares * rows.weights[:, None]
+
+
+def _refitted(
+    X: FloatArray,
+    weights: FloatArray | None,
+    start: Mixture,
+    ridge: float,
+    prior: Prior | str | None,
+    missing: str,
+) -> Mixture | None:
     """The estimate from a sample, from the start given; None if it is unsound."""
     try:
         found = fit(
@@ -767,7 +907,10 @@ def _refitted(X: Any, start: Mixture, counts: IntArray | None = None) -> Mixture
             start.n_components,
             start.family,
             start=start,
-            sample_weight=counts,
+            sample_weight=weights,
+            ridge=ridge,
+            prior=prior,
+            missing=missing,
             accelerate="auto",
         )
     except ValueError:  # a collapse, or fewer different rows than components

@@ -12,6 +12,7 @@ import gmm
 from gmm import bootstrap
 from gmm.bootstrap import BootstrapTest, bootstrap_test
 from gmm.checks import SingularCovarianceError
+from gmm.inference import sample_like
 
 
 @pytest.mark.derives("prop-bootstrap-level", "eq-bootstrap-p-value")
@@ -68,6 +69,11 @@ def test_the_seed_decides() -> None:
         ({"n_components": 30}, ValueError, "X"),
         ({"family": "ABC"}, ValueError, "family: expected one of"),
         ({"family": "V"}, ValueError, "family: expected one of three letters"),
+        ({"sample_weight": np.full(30, 0.5)}, ValueError, "sample_weight: expected whole numbers"),
+        ({"ridge": -1.0}, ValueError, "ridge: expected a finite number of at least 0"),
+        ({"prior": "weak"}, ValueError, "prior: expected one of 'default'"),
+        ({"prior": gmm.Prior([0.0], [[1.0]])}, ValueError, "prior: expected one for 2 features"),
+        ({"missing": "drop"}, ValueError, "missing: expected one of 'raise', 'em'"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -117,3 +123,96 @@ def test_the_log_warns_of_samples_without_a_sound_fit(
     test = bootstrap_test(gmm.datasets.acidity().X, 1, "E", n_samples=3, random_state=0)
     assert test.samples[1] == np.inf
     assert caplog.messages == ["sample 2 of 3 has no sound fit, so it counts as greater"]
+
+
+# ---------------------------------------------------------------- weights, ridges, priors, gaps
+
+
+def test_weights_are_how_often_rows_have_occurred() -> None:
+    """The statistic is that of the rows written out, and samples have as many rows."""
+    X = gmm.datasets.acidity().X[:80]
+    weights = np.random.default_rng(0).integers(0, 4, len(X))
+    written = np.repeat(X, weights, axis=0)
+    sizes = []
+    real = sample_like
+
+    def watched(*args: Any) -> Any:
+        sample = real(*args)
+        sizes.append(len(sample))
+        return sample
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "sample_like", watched)
+        weighted = bootstrap_test(X, 1, "E", n_samples=19, sample_weight=weights, random_state=0)
+    plain = bootstrap_test(written, 1, "E", n_samples=19, random_state=0)
+    assert weighted.statistic == pytest.approx(plain.statistic, abs=0.02)
+    assert sizes == [weights.sum()] * 19
+    # of 19 draws each, the means err by 0.4 of a standard deviation together
+    spread = np.std(np.concatenate([weighted.samples, plain.samples]))
+    assert abs(weighted.samples.mean() - plain.samples.mean()) < 4 * spread * np.sqrt(2 / 19)
+
+
+@pytest.mark.parametrize("extra", [{"ridge": 0.02}, {"prior": "default"}])
+def test_the_fits_that_are_compared_are_those_of_fit(extra: dict[str, Any]) -> None:
+    X = gmm.datasets.acidity().X
+    test = bootstrap_test(X, 1, "V", n_samples=2, random_state=0, **extra)
+    one = gmm.fit(X, 1, "V", **extra)
+    two = gmm.fit(X, 2, "V", n_starts=5, random_state=0, **extra)
+    gain = 2 * (two.log_likelihood - one.log_likelihood)
+    # with a ridge steps do not end at the likelihood's top but pass it, and a search stops there
+    assert test.statistic == pytest.approx(gain, abs=0.2)
+    ridge = float(extra.get("ridge", 0.0))
+    # every sample is fitted alike: brute force for the first of them
+    rng = np.random.default_rng(0)
+    null, _ = bootstrap._gain(
+        gmm.rows.as_rows(X), bootstrap._Models("V", 1, ridge, extra.get("prior")), rng
+    )
+    assert null is not None
+    sample = null.sample(len(X), rng)[0]
+    one = gmm.fit(sample, 1, "V", **extra)
+    two = gmm.fit(sample, 2, "V", n_starts=20, start="random", random_state=0, **extra)
+    gain = max(0.0, 2 * (two.log_likelihood - one.log_likelihood))
+    assert test.samples[0] == pytest.approx(gain, abs=0.2)
+
+
+def test_a_prior_lets_samples_of_few_rows_be_fitted() -> None:
+    X = np.random.default_rng(4).standard_normal((7, 2))
+    test = bootstrap_test(X, 2, "VVV", n_samples=5, prior="default", random_state=0)
+    assert np.isfinite(test.samples).all()
+
+
+def test_gaps_are_laid_on_samples_and_fits_are_those_of_what_is_seen() -> None:
+    truth = gmm.Mixture([0.5, 0.5], [[-2.0, -2.0], [2.0, 2.0]], [1.0, 1.0], "VII")
+    X = truth.sample(120, 0)[0]
+    gaps = np.random.default_rng(1).random(X.shape) < 0.25
+    gaps[gaps.all(axis=1), 0] = False
+    Y = np.where(gaps, np.nan, X)
+    seen = []
+    real = sample_like
+
+    def watched(*args: Any) -> Any:
+        sample = real(*args)
+        seen.append(np.isnan(sample))
+        return sample
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "sample_like", watched)
+        one = bootstrap_test(Y, 1, "EII", n_samples=19, missing="em", random_state=0)
+    for pattern in seen:
+        np.testing.assert_array_equal(pattern, gaps)
+    fits = [
+        gmm.fit(Y, k, "EII", missing="em", n_starts=5, random_state=0).log_likelihood
+        for k in (1, 2)
+    ]
+    assert one.statistic == pytest.approx(2 * (fits[1] - fits[0]), abs=0.05)
+    assert one.p_value == 1 / 20
+    two = bootstrap_test(Y, 2, "EII", n_samples=9, missing="em", random_state=0)
+    assert two.p_value > 0.1
+    complete = bootstrap_test(X, 1, "EII", n_samples=2, missing="em", random_state=0)
+    plain = bootstrap_test(X, 1, "EII", n_samples=2, random_state=0)
+    np.testing.assert_array_equal(complete.samples, plain.samples)
+
+
+def test_missing_values_are_refused_unless_they_are_expected() -> None:
+    with pytest.raises(ValueError, match="got NaN"):
+        bootstrap_test([[1.0], [np.nan], [2.0]], 1)

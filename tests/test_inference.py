@@ -492,6 +492,141 @@ def test_failed_samples_are_counted_and_too_many_refused() -> None:
         inference.resampled(X, found, n_samples=2, kind="nonparametric", random_state=0)
 
 
+def repeated_fit(X: Floats, start: gmm.Mixture, **arguments: Any) -> gmm.Mixture:
+    k = start.n_components
+    fit = gmm.fit(X, k, start.family, start=start, accelerate="auto", **arguments)
+    return inference.matched(fit.mixture, start, X)
+
+
+@pytest.mark.parametrize("extra", [{}, {"ridge": 0.5}, {"prior": "default"}])
+def test_frequencies_are_resampled_as_repeated_rows(extra: dict[str, Any]) -> None:
+    """Brute force: the same draws from the same generator, with every row written out."""
+    found, X = separated()
+    weights = np.random.default_rng(2).integers(0, 4, len(X))
+    fit = gmm.fit(X, 2, start=found.mixture, sample_weight=weights, **extra)
+    scatter = inference.resampled(
+        X, fit, n_samples=3, kind="nonparametric", sample_weight=weights, random_state=5, **extra
+    )
+    rng = np.random.default_rng(5)
+    kept, own = X[weights > 0], weights[weights > 0]
+    for sample in scatter.samples:
+        counts = rng.multinomial(own.sum(), own / own.sum())
+        assert counts.sum() == weights.sum()
+        expected = repeated_fit(np.repeat(kept, counts, axis=0), fit.mixture, **extra)
+        np.testing.assert_allclose(sample.means, expected.means, atol=1e-6)
+        np.testing.assert_allclose(sample.covariances, expected.covariances, atol=1e-5)
+
+
+def test_parametric_samples_have_as_many_rows_as_the_weights_count() -> None:
+    found, X = separated()
+    weights = np.random.default_rng(2).integers(0, 4, len(X))
+    scatter = inference.resampled(
+        X, found.mixture, n_samples=2, sample_weight=weights, random_state=5
+    )
+    rng = np.random.default_rng(5)
+    for sample in scatter.samples:
+        rows, _ = found.mixture.sample(int(weights.sum()), rng)
+        expected = repeated_fit(rows, found.mixture)
+        np.testing.assert_allclose(sample.means, expected.means, atol=1e-6)
+
+
+@pytest.mark.derives("eq-bootstrap-error")
+def test_the_two_meanings_of_weights_give_the_errors_that_belong_to_them() -> None:
+    """Of a weighted mean: s / √W if weights count rows, √Σ w² (x − m)² / W if they do not."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 1))
+    weights = rng.choice([1.0, 8.0], 150)
+    fit = gmm.fit(X, 1, "V", sample_weight=weights)
+    total, residuals = weights.sum(), X[:, 0] - fit.mixture.means[0, 0]
+    expected = {
+        "frequency": np.sqrt(weights @ residuals**2 / total) / np.sqrt(total),
+        "importance": np.sqrt((weights * residuals) @ (weights * residuals)) / total,
+    }
+    for weighting, error in expected.items():
+        scatter = inference.resampled(
+            X,
+            fit,
+            n_samples=800,
+            kind="nonparametric",
+            sample_weight=weights,
+            weighting=weighting,
+            random_state=1,
+        )
+        # 800 draws are exact to 2.5 %; the denominator of the second varies, too, which costs 1/n
+        assert scatter.standard_errors.means[0, 0] == pytest.approx(error, rel=0.1)
+    assert expected["importance"] > 1.9 * expected["frequency"]
+
+
+def test_gaps_are_resampled_with_their_rows_or_laid_on_samples() -> None:
+    found, X = separated()
+    gaps = np.random.default_rng(3).random(X.shape) < 0.2
+    gaps[gaps.all(axis=1), 0] = False
+    Y = np.where(gaps, np.nan, X)
+    fit = gmm.fit(Y, 2, start=found.mixture, missing="em")
+    rng = np.random.default_rng(5)
+    scatter = inference.resampled(
+        Y, fit, n_samples=2, kind="nonparametric", missing="em", random_state=5
+    )
+    for sample in scatter.samples:
+        counts = rng.multinomial(len(Y), np.full(len(Y), 1 / len(Y)))
+        rows = np.repeat(Y, counts, axis=0)
+        again = gmm.fit(rows, 2, start=fit.mixture, missing="em", accelerate="auto").mixture
+        order = np.argsort(again.means[:, 0])  # components are six apart
+        mine = np.argsort(sample.means[:, 0])
+        np.testing.assert_allclose(sample.means[mine], again.means[order], atol=1e-5)
+        np.testing.assert_array_equal(mine, np.argsort(fit.mixture.means[:, 0]))
+    rng = np.random.default_rng(5)
+    scatter = inference.resampled(Y, fit, n_samples=2, missing="em", random_state=5)
+    for sample in scatter.samples:
+        rows = np.where(gaps, np.nan, fit.mixture.sample(len(Y), rng)[0])
+        again = gmm.fit(rows, 2, start=fit.mixture, missing="em", accelerate="auto").mixture
+        order, mine = np.argsort(again.means[:, 0]), np.argsort(sample.means[:, 0])
+        np.testing.assert_allclose(sample.means[mine], again.means[order], atol=1e-5)
+
+
+def test_gaps_make_estimates_scatter_more() -> None:
+    """A mean of a feature that is seen in a quarter of the rows, alone: twice the error."""
+    X = np.random.default_rng(0).standard_normal((400, 2))
+    X[100:, 1] = np.nan
+    fit = gmm.fit(X, 1, "VVI", missing="em")
+    scatter = inference.resampled(X, fit, n_samples=400, missing="em", random_state=0)
+    expected = np.sqrt(fit.mixture.variances[0] / [400, 100])
+    np.testing.assert_allclose(scatter.standard_errors.means[0], expected, rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sample_weight": np.full(300, 0.5)}, ValueError, "sample_weight: expected whole numbers"),
+        ({"weighting": "precision"}, ValueError, "weighting: expected one of 'frequency', 'imp"),
+        ({"weighting": "importance"}, ValueError, "kind: expected 'nonparametric' for weights of"),
+        ({"ridge": -1.0}, ValueError, "ridge: expected a finite number of at least 0"),
+        ({"prior": "weak"}, ValueError, "prior: expected one of 'default'"),
+        ({"prior": 1.0}, TypeError, "prior: expected a Prior, 'default' or None"),
+        ({"missing": "drop"}, ValueError, "missing: expected one of 'raise', 'em'"),
+        ({"sample_weight": [1.0]}, ValueError, "sample_weight: expected shape"),
+    ],
+)
+def test_what_cannot_be_resampled_is_refused(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    found, X = separated()
+    with pytest.raises(error, match=message):
+        inference.resampled(X, found, **arguments)
+
+
+def test_fits_with_a_prior_are_resampled_with_it_only() -> None:
+    _, X = separated()
+    fit = gmm.fit(X, 2, prior="default", random_state=0)
+    with pytest.raises(ValueError, match="with a prior"):
+        inference.resampled(X, fit)
+    assert len(inference.resampled(X, fit, prior="default", n_samples=2).samples) == 2
+    with pytest.raises(ValueError, match="got NaN"):
+        inference.resampled(np.where(X > 8, np.nan, X), fit.mixture)
+    with pytest.raises(ValueError, match="X: expected 2 features, got 3"):
+        inference.resampled(np.zeros((9, 3)), fit.mixture, missing="em")
+
+
 # ---------------------------------------------------------------- labels
 
 
