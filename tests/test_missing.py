@@ -404,18 +404,34 @@ def test_em_finds_anderson_s_closed_form() -> None:
 @pytest.mark.derives("thm-missing-rate", "eq-missing-rate")
 def test_the_rate_is_the_fraction_of_missing_information() -> None:
     X = monotone_sample(seed=1)
-    fit = gmm.fit(X, 1, missing="em", tol=0, max_iter=12, keep="all")
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
+    start = gmm.Mixture([1.0], [[0.3, -1.0]], [[[2.0, 0.7], [0.7, 3.0]]])
+    fit = gmm.fit(
+        X, 1, start=start, missing="em", sample_weight=weights, tol=0, max_iter=12, keep="all"
+    )
     design = np.column_stack([np.ones(len(X)), X[:, 0]])
-    gone = design[np.isnan(X[:, 1])]
-    fraction = np.linalg.solve(design.T @ design, gone.T @ gone)
-    best, _ = regression(X)
-    errors = []
-    for i in range(2, 13):
-        mixture = fit.trace.mixtures[i]
-        slope = mixture.covariances[0, 0, 1] / mixture.covariances[0, 0, 0]
-        errors.append([mixture.means[0, 1] - slope * mixture.means[0, 0], slope] - best)
-    for before, after in pairwise(errors):
-        np.testing.assert_allclose(after, fraction @ before, atol=1e-12)
+    gone = np.isnan(X[:, 1])
+    of_seen, of_gone = ((design[part].T * weights[part]) @ design[part] for part in (~gone, gone))
+    fraction = np.linalg.solve(of_seen + of_gone, of_gone)
+    pairs = X[~gone, 1]
+    best = np.linalg.solve(of_seen, (design[~gone].T * weights[~gone]) @ pairs)
+    residuals = pairs - design[~gone] @ best
+    least = weights[~gone] @ residuals**2 / weights[~gone].sum()
+    total, lost = weights.sum(), weights[gone].sum()
+    found = []
+    for i in range(13):
+        mean, covariance = fit.trace.mixtures[i].means[0], fit.trace.mixtures[i].covariances[0]
+        slope = covariance[0, 1] / covariance[0, 0]
+        b = np.array([mean[1] - slope * mean[0], slope])
+        found.append((b, covariance[1, 1] - slope * covariance[0, 1]))
+    for (b, variance), (after, next_variance) in pairwise(found):
+        np.testing.assert_allclose(after - best, fraction @ (b - best), atol=1e-12)
+        bracket = (after - best) @ of_seen @ (after - best) + (b - after) @ of_gone @ (b - after)
+        expected = (lost * (variance - least) + bracket) / total
+        assert next_variance - least == pytest.approx(expected, abs=1e-11)
+    rates = np.linalg.eigvals(fraction)
+    assert lost / total <= rates.max() < 1
+    assert rates.min() >= 0
 
 
 @pytest.mark.derives("prop-imputation-bias", "eq-mean-imputation", "eq-regression-imputation")
