@@ -130,7 +130,13 @@ def assemble(app: Sphinx, site: Path) -> None:
     )
 
     docnames = sorted(app.env.found_docs)
-    site_files.copy_notebooks(source.parent / "jupyter_execute", docnames, site / "_sources")
+    site_files.write_notebooks(
+        source.parent / "jupyter_execute",
+        docnames,
+        site / "_sources",
+        app.config.html_title,
+        app.config.katex_macros,
+    )
     base = app.config.html_baseurl
     if base:
         addresses = [base + app.builder.get_target_uri(name) for name in docnames]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
+import notebooks
 from site_builder import public_name
 
 RELATIVE = re.compile(r'\b(href|src|action)="(?!https?:|[#/]|data:|mailto:)')
@@ -23,14 +25,17 @@ def copy_sources(source: Path, pages: Iterable[Path], target: Path) -> None:
             shutil.copyfile(source / path, target / path)
 
 
-def copy_notebooks(source: Path, docnames: Iterable[str], target: Path) -> None:
+def write_notebooks(
+    source: Path, docnames: Iterable[str], target: Path, title: str, macros: Mapping[str, str]
+) -> None:
     """Put each chapter as a notebook, which a reader can run, beside its source."""
     for docname in docnames:
-        notebook = source / f"{docname}.ipynb"
-        if notebook.exists():
+        chapter = source / f"{docname}.ipynb"
+        if chapter.exists():
             copy = target / f"{public_name(docname)}.ipynb"
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(notebook, copy)
+            notebook = nbformat.read(chapter, as_version=4)
+            nbformat.write(notebooks.portable(notebook, title, macros), copy)
 
 
 def sitemap(addresses: Iterable[str]) -> str:

@@ -14,7 +14,9 @@ import hero
 import ledger
 import math_fonts
 import mathematics
+import nbformat
 import node_tools
+import notebooks
 import numpy as np
 import package_source
 import page_body
@@ -431,3 +433,79 @@ def test_fonts_hold_the_characters_of_the_book(tmp_path: Path) -> None:
     with TTFont(tmp_path / "fonts" / "KaTeX_Math-Italic.woff2") as font:
         assert set(font.getBestCmap()) == {ord(c) for c in " Zxα"}
     assert len(list((tmp_path / "fonts").iterdir())) == len(list(fonts.glob("*.woff2")))
+
+
+# ---------------------------------------------------------------- notebooks
+
+CHAPTER = """(ch-x)=
+# Title
+
+By {prf:ref}`thm-x`, {eq}`eq-x` and {cite:t}`author1900`, {glue:text}`n:.2f` rows.
+
+````{prf:theorem} A name
+:label: thm-x
+It holds that
+
+```{math}
+:label: eq-x
+a = b .
+```
+````
+
+```{glue:figure} fig_x
+:name: fig-x
+:alt: What it shows.
+
+A caption with {glue:text}`n`.
+```
+
+$$
+c = d
+$$ (eq-y)
+
+```{exercise} Why?
+:label: ex-x
+Say it.
+```
+```{solution-start} ex-x
+:class: dropdown
+```
+Because.
+"""
+
+
+def test_a_chapter_becomes_plain_text() -> None:
+    text = notebooks.plain(CHAPTER)
+    assert text.startswith("# Title")
+    assert "By `thm-x`, `eq-x` and [author1900], `n` rows." in text
+    assert "**Theorem: A name.**\nIt holds that\n\n$$\na = b .\n$$" in text
+    assert "*Figure* `fig-x`*:* A caption with `n`." in text
+    assert "$$\nc = d\n$$\n" in text
+    assert "**Exercise: Why?**\nSay it." in text
+    assert "**Solution.**" in text
+    assert "{" not in text
+    assert ":label:" not in text
+
+
+def test_a_portable_notebook_says_what_it_needs_and_shows_what_it_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = "from myst_nb import glue\nfrom sklearn import datasets\nimport gmm\n"
+    chapter = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# T"), nbformat.v4.new_code_cell(code)]
+    )
+    assert notebooks.imports(chapter) == {"myst_nb", "sklearn", "gmm"}
+    result = notebooks.portable(chapter, "Book", {"\\R": "\\mathbb{R}", "\\v": "\\b{#1}"})
+    nbformat.validate(result)
+    preface, _, cell = (c.source for c in result.cells)
+    assert "pip install 'gmm-first-principles[plots]' scikit-learn ipykernel" in preface
+    assert r"\def\R{\mathbb{R}}\def\v#1{\b{#1}}" in preface
+    assert "myst_nb" not in cell
+    names: dict[str, object] = {}
+    exec(cell.split("from sklearn")[0], names)
+    glue = names["glue"]
+    assert callable(glue)
+    glue("n", 3)
+    glue("hidden", 4, display=False)
+    assert capsys.readouterr().out == "n = 3\n"
+    assert result == notebooks.portable(chapter, "Book", {"\\R": "\\mathbb{R}", "\\v": "\\b{#1}"})

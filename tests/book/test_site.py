@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from nbclient import NotebookClient
 from playwright.sync_api import Browser, Page
 
 from .conftest import ROOT
@@ -193,6 +196,26 @@ def test_chapters_can_be_downloaded_as_notebooks(site: Path) -> None:
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         assert len(code) == (ROOT / f"{document}.md").read_text().count("```{code-cell}")
         assert "import gmm" in code[0]
+        assert "myst_nb" not in "".join(code)
+        text = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        assert not re.search(r"\{[\w:-]+\}`|^`{3,}\{|^:label:", "\n".join(text), re.MULTILINE), (
+            document
+        )
+
+
+@pytest.mark.parametrize("case", ["cube_corners", "three_components", "interview", "watching"])
+def test_the_notebook_of_a_case_runs_as_it_is_downloaded(site: Path, case: str) -> None:
+    """In a fresh kernel, with nothing of the book beside it."""
+    notebook = nbformat.read(site / "_sources" / "cases" / f"{case}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": "/"}}).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/svg+xml" in output.get("data", {})
+    ]
+    assert pictures
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -61,7 +63,7 @@ def test_the_log_likelihood_of_separate_clouds() -> None:
         assert log_likelihood - joint.sum() == pytest.approx(-np.log(share).sum(), rel=1e-9)
         values.append(log_likelihood)
         complete.append(joint.sum())
-    mean = 3500 * (-np.log(7) - 1.5 * np.log(2 * np.pi * np.e))
+    mean = 3500 * (-np.log(7) - 1.5 * np.log(2 * math.pi * math.e))
     deviation = np.sqrt(3500 * 3 / 2)
     assert np.mean(complete) == pytest.approx(mean, abs=4 * deviation / 20)
     assert np.std(complete) == pytest.approx(deviation, rel=4 / np.sqrt(800))
