@@ -318,4 +318,4 @@ def set_inner_state(helper: object, state: Tree) -> None:
         elif hasattr(current, "__dict__"):
             set_inner_state(current, value)
         else:
-            setattr(helper, name, value)
+            setattr(helper, name, _held(value))

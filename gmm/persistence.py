@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -67,6 +69,29 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Hold interrupts from the keyboard back while a file is written; they follow at once.
+
+    One that came in the midst of ``zipfile``'s work would come out of it as an error of the file.
+    Other threads than the main one are never interrupted.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is None  # not Python's to change
+    ):
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
 def save(mixture: Mixture, path: str | os.PathLike[str]) -> None:
     """Write a mixture to a file: JSON if its name ends in ``.json``, ``.npz`` otherwise.
 
@@ -84,7 +109,7 @@ def save(mixture: Mixture, path: str | os.PathLike[str]) -> None:
         "means": mixture.means,
         "covariances": mixture.stored,
     }
-    with written_atomically(path) as file:
+    with interrupts_wait(), written_atomically(path) as file:
         if Path(path).suffix == ".json":
             text = json.dumps(fields, default=np.ndarray.tolist, indent=1, allow_nan=False)
             file.write(text.encode())
@@ -166,7 +191,7 @@ def write_tree(path: str | os.PathLike[str], file_format: str, version: int, tre
         "tree": np.frombuffer(text.encode(), dtype=np.uint8),
         **{f"array{i}": array for i, array in enumerate(arrays)},
     }
-    with written_atomically(path) as file:
+    with interrupts_wait(), written_atomically(path) as file:
         np.savez(file, **fields)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gmm.persistence import write_tree
 from gmm.rows import BlockRows, as_rows, as_source
 from gmm.small import SmallSteps
 from gmm.steps import steps_for
+from gmm.sweep import Sweep
 
 Floats = NDArray[np.float64]
 
@@ -186,6 +188,55 @@ def test_several_interrupts_of_one_fit_do_no_more_than_one(accelerate: str, path
         fit = gmm.fit(X, 3, accelerate=accelerate, **LONG, checkpoint=path, callback=callback)
         reached.append(fit.n_iter)
     assert reached == [0, 1, 2, 9, 10, 23, 24, 24]
+    assert_same(whole, fit)
+
+
+@pytest.mark.derives("prop-continuation")
+@pytest.mark.parametrize("accelerate", ACCELERATIONS)
+def test_interrupts_in_the_midst_of_iterations_lose_no_more_than_these(
+    accelerate: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third fit is interrupted in its first new pass, when the accelerator has moved on."""
+    whole = gmm.fit(X, 3, accelerate=accelerate, **LONG)
+    real, left = Sweep.__call__, 0
+
+    def interrupted(self: Sweep, mixture: gmm.Mixture) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return real(self, mixture)
+
+    monkeypatch.setattr(Sweep, "__call__", interrupted)
+    for piece in range(60):
+        left = (1, 3, 4)[piece % 3]
+        fit = gmm.fit(X, 3, accelerate=accelerate, **LONG, checkpoint=path, checkpoint_every=2)
+        if fit.reason != "interrupted":
+            break
+    assert piece > 10
+    assert_same(whole, fit)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers of this kind")
+def test_interrupts_at_any_moment_do_no_harm(path: Path) -> None:
+    """Real ones, from a timer: none of them turns into another error, or changes a bit."""
+    options: dict[str, Any] = {"start": X[[0, 60, 120]], "tol": 0.0, "max_iter": 80}
+    options["accelerate"] = "anderson"
+    whole = gmm.fit(X, 3, **options)
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    pieces, seconds, fit = 0, 0.003, None
+    while fit is None or fit.reason == "interrupted":
+        pieces += 1
+        try:
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                fit = gmm.fit(X, 3, **options, checkpoint=path, checkpoint_every=1)
+        finally:
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+        seconds *= 1.1
+    signal.signal(signal.SIGALRM, before)
+    assert pieces > 1
     assert_same(whole, fit)
 
 

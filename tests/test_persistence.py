@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +51,32 @@ def test_an_interrupted_save_leaves_the_old_file(
         random_mixture("VVV", 3, 2, seed=12).save(path)
     assert os.listdir(tmp_path) == ["mixture.npz"]
     assert Mixture.load(path).n_components == 2
+
+
+def test_an_interrupt_from_the_keyboard_waits_until_the_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of ``zipfile`` it would come out as an error of the file."""
+    path, real = tmp_path / "mixture.npz", np.savez
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        random_mixture("VVV", 3, 2, seed=12).save(path)
+    assert Mixture.load(path).n_components == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_than_the_main_one_write_files_too(tmp_path: Path) -> None:
+    """Python lets none of them change what an interrupt does."""
+    path = tmp_path / "mixture.npz"
+    thread = threading.Thread(target=random_mixture("VVV", 3, 2, seed=12).save, args=(path,))
+    thread.start()
+    thread.join()
+    assert Mixture.load(path).n_components == 3
 
 
 @pytest.mark.parametrize("suffix", ["npz", "json"])
