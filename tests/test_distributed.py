@@ -6,7 +6,9 @@ import builtins
 import math
 import pickle
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -321,3 +323,33 @@ def test_without_dask_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ImportError, match=r"pip install 'gmm-first-principles\[dask\]'"):
         DaskRows(array)
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_fit_of_chunks_goes_on_from_its_checkpoint(clustered: bool, tmp_path: Path) -> None:
+    """The workers find the digest of the rows, each of its own; a chunk without weight has none."""
+    X, start = example(1200)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
+    weights[300:600] = 0.0
+    array, path = da.from_array(X, chunks=(300, 3)), tmp_path / "fit"
+    options: dict[str, Any] = {"start": start, "accelerate": "squarem", "tol": 0, "max_iter": 8}
+
+    def interrupting(progress: gmm.Progress) -> None:
+        if progress.iteration == 5:
+            raise KeyboardInterrupt
+
+    with ExitStack() as stack:
+        if clustered:
+            cluster = stack.enter_context(LocalCluster(processes=False, dashboard_address=":0"))
+            stack.enter_context(Client(cluster))
+        whole = gmm.fit(array, 3, sample_weight=weights, **options)
+        options["checkpoint"] = path
+        first = gmm.fit(array, 3, sample_weight=weights, **options, callback=interrupting)
+        assert (first.reason, path.exists()) == ("interrupted", True)
+        with pytest.raises(ValueError, match="other sample_weight"):
+            gmm.fit(array, 3, sample_weight=weights[::-1], **options)
+        rest = gmm.fit(array, 3, sample_weight=weights, **options)
+    assert not path.exists()
+    np.testing.assert_array_equal(rest.mixture.covariances, whole.mixture.covariances)
+    np.testing.assert_array_equal(rest.trace.log_likelihood, whole.trace.log_likelihood)
+    np.testing.assert_array_equal(rest.trace.passes, whole.trace.passes)
