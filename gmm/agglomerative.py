@@ -97,18 +97,35 @@ class _Merging:
         self.scatter = np.zeros((n, d, d))
         self.terms = self._terms(self.counts, self.scatter)
         self.owner = np.arange(n)
-        self.costs = np.full((n, n), np.inf)
-        for i in range(1, n):
-            self.costs[i, :i] = self._costs(i, np.arange(i))
-        self.costs = np.minimum(self.costs, self.costs.T)
+        self.costs = self._costs_of_pairs()
         self.partner = self.costs.argmin(axis=1)
         self.least = self.costs[np.arange(n), self.partner]
         self.alive = np.ones(n, dtype=bool)
 
+    def _costs_of_pairs(self) -> FloatArray:
+        """What it costs to merge two points, for all pairs, shape ``(n, n)``.
+
+        The scatter of two points has rank one, so that its determinant counts in one dimension
+        only, where it is the trace.
+        """
+        n, d = self.means.shape
+        counts = np.add.outer(self.counts, self.counts)
+        costs = np.zeros((n, n))
+        for feature in self.means.T:
+            costs += np.subtract.outer(feature, feature) ** 2
+        costs *= np.outer(self.counts, self.counts) / counts  # the trace of the scatter
+        if d == 1:
+            costs *= np.where(counts > d, 2.0, 1.0)
+        costs = counts * np.log((costs + self.alpha) / counts)
+        costs -= self.terms
+        costs -= self.terms[:, None]
+        np.fill_diagonal(costs, np.inf)
+        return np.asarray(costs, dtype=np.float64)
+
     def _terms(self, counts: FloatArray, scatter: FloatArray) -> FloatArray:
         """What clusters of these counts and scatter matrices add to the criterion."""
         d = scatter.shape[-1]
-        values = (np.trace(scatter, axis1=1, axis2=2) + self.alpha) / counts
+        values = (np.einsum("kii->k", scatter) + self.alpha) / counts
         large = counts > d
         if large.any():
             spread = scatter[large] / counts[large, None, None]
@@ -121,8 +138,10 @@ class _Merging:
         step = self.means[others] - self.means[i]
         counts = self.counts[others] + self.counts[i]
         between = self.counts[others] * self.counts[i] / counts
-        outer = (between[:, None] * step)[:, :, None] * step[:, None, :]
-        return counts, self.scatter[others] + self.scatter[i] + outer
+        joined = (between[:, None] * step)[:, :, None] * step[:, None, :]
+        joined += self.scatter.take(others, axis=0)
+        joined += self.scatter[i]
+        return counts, joined
 
     def _costs(self, i: int, others: IntArray) -> FloatArray:
         """What it costs to merge cluster i with each of others."""
@@ -156,7 +175,8 @@ class _Merging:
         """The best partners after j has gone into i."""
         better = costs < self.least[others]
         self.least[others[better]], self.partner[others[better]] = costs[better], i
-        left = others[~better & np.isin(self.partner[others], (i, j))]
+        lost = (self.partner[others] == i) | (self.partner[others] == j)
+        left = others[~better & lost]
         if len(left):
             self.partner[left] = self.costs[left].argmin(axis=1)
             self.least[left] = self.costs[left, self.partner[left]]

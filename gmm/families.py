@@ -32,19 +32,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from functools import cache, cached_property
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm.checks import FloatArray, as_choice
+from gmm.checks import FloatArray, IntArray, as_choice
 
 __all__ = [
     "FAMILIES",
     "KINDS",
     "Groups",
     "Scatter",
+    "inverse_update",
     "is_nested",
     "n_parameters",
     "parse_family",
@@ -135,6 +136,7 @@ def n_parameters(family: str, n_components: int, n_features: int) -> int:
     return k - 1 + k * d + sum(t * n for t, n in zip(times, each, strict=True))
 
 
+@cache
 def is_nested(small: str, large: str) -> bool:
     """Whether every mixture of one family belongs to the other too.
 
@@ -222,7 +224,7 @@ class Groups:
 
     def spread(self, values: NDArray[Value]) -> NDArray[Value]:
         """What belongs to a mixture, for each of its components: ``(G, ...)`` to ``(C, ...)``."""
-        return values[self.index]
+        return values.take(self.index, axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,10 +265,6 @@ class Scatter:
         return self.groups.sum(self.counts)
 
 
-#: A function that gives the stored covariances of a family.
-Update = Callable[[Scatter], FloatArray]
-
-
 def update(
     family: str,
     scatter: Scatter,
@@ -293,9 +291,111 @@ def update(
     state : array or None
     """
     with np.errstate(all="ignore"):  # of singular scatter: the caller looks at the result
-        if family in _CLOSED:
-            return _CLOSED[family](scatter), None
-        return _INNER[family](scatter, state, steps)
+        found, state = _maximum(family, scatter, state, steps)
+        return (found if isinstance(found, np.ndarray) else found.matrices()), state
+
+
+def inverse_update(
+    family: str,
+    scatter: Scatter,
+    state: FloatArray | None = None,
+    steps: int = INNER_STEPS,
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """The inverses of what :func:`update` finds, which an E-step needs.
+
+    Common factors are inverted once for all components, and diagonal ones entry by entry.
+
+    Parameters
+    ----------
+    family, scatter, state, steps
+        As for :func:`update`.
+
+    Returns
+    -------
+    precisions : array
+        In the shape of :func:`update`'s result.
+    log_determinants : array (C,)
+        Of the covariances; not finite where one is singular.
+    state : array or None
+    """
+    with np.errstate(all="ignore"):
+        found, state = _maximum(family, scatter, state, steps)
+        if not isinstance(found, np.ndarray):
+            return *found.inverses(), state
+        kind = FAMILIES[family]
+        if kind == "spherical":
+            return 1.0 / found, scatter.n_features * np.log(found), state
+        if kind == "diag":
+            return 1.0 / found, np.log(found).sum(axis=1), state
+        inverses, log_determinants = _inverses(found)
+        if kind == "tied":
+            log_determinants = scatter.groups.spread(log_determinants)
+        return inverses, log_determinants, state
+
+
+def _maximum(
+    family: str, scatter: Scatter, state: FloatArray | None, steps: int
+) -> tuple[FloatArray | Factored, FloatArray | None]:
+    if family in _CLOSED:
+        return _CLOSED[family](scatter), None
+    return _INNER[family](scatter, state, steps)
+
+
+class Spectral(NamedTuple):
+    """Covariances D_k diag(v_k) D_kᵀ.
+
+    Parameters
+    ----------
+    axes : array (C, d, d)
+        D_k.
+    variances : array (C, d)
+        v_k.
+    """
+
+    axes: FloatArray
+    variances: FloatArray
+
+    def matrices(self) -> FloatArray:
+        """The covariances."""
+        return _composed(self.axes, self.variances)
+
+    def inverses(self) -> tuple[FloatArray, FloatArray]:
+        """Their inverses and log-determinants."""
+        return _composed(self.axes, 1.0 / self.variances), np.log(self.variances).sum(axis=1)
+
+
+class Scaled(NamedTuple):
+    """Covariances λ_k C, of several mixtures.
+
+    Parameters
+    ----------
+    volumes : array (C,)
+        λ_k.
+    common : array (G, d, d)
+        C of each mixture.
+    groups : Groups
+    """
+
+    volumes: FloatArray
+    common: FloatArray
+    groups: Groups
+
+    def matrices(self) -> FloatArray:
+        """The covariances."""
+        return self.volumes[:, None, None] * self.groups.spread(self.common)
+
+    def inverses(self) -> tuple[FloatArray, FloatArray]:
+        """Their inverses and log-determinants."""
+        inverses, log_determinants = _inverses(self.common)
+        d = self.common.shape[-1]
+        return (
+            self.groups.spread(inverses) / self.volumes[:, None, None],
+            self.groups.spread(log_determinants) + d * np.log(self.volumes),
+        )
+
+
+#: Covariances by their factors.
+Factored = Spectral | Scaled
 
 
 # ---------------------------------------------------------------- closed forms
@@ -334,12 +434,11 @@ def eee(scatter: Scatter) -> FloatArray:
     return scatter.matrices / scatter.totals[:, None, None]
 
 
-def eev(scatter: Scatter) -> FloatArray:
+def eev(scatter: Scatter) -> Spectral:
     """L_k B L_kᵀ with W_k = L_k Ω_k L_kᵀ and B = Σ_k Ω_k / Σ_k N_k (:eq:`eq-eev-update`)."""
     spectra, axes = _eigen(scatter.matrices)
     groups = scatter.groups
-    shape = groups.spread(groups.sum(spectra) / scatter.totals[:, None])
-    return _composed(axes, shape)
+    return Spectral(axes, groups.spread(groups.sum(spectra) / scatter.totals[:, None]))
 
 
 def evv(scatter: Scatter) -> FloatArray:
@@ -372,11 +471,11 @@ def vei(
 
 def vev(
     scatter: Scatter, volumes: FloatArray | None, steps: int
-) -> tuple[FloatArray, FloatArray | None]:
+) -> tuple[Spectral, FloatArray | None]:
     """λ_k L_k diag(b) L_kᵀ with W_k = L_k Ω_k L_kᵀ (:eq:`eq-vev-update`)."""
     spectra, axes = _eigen(scatter.matrices)
     variances, volumes = _volumes_and_shape(spectra, scatter, volumes, steps)
-    return _composed(axes, variances), volumes
+    return Spectral(axes, variances), volumes
 
 
 def _volumes_and_shape(
@@ -396,7 +495,7 @@ def _volumes_and_shape(
 
 def vee(
     scatter: Scatter, volumes: FloatArray | None, steps: int
-) -> tuple[FloatArray, FloatArray | None]:
+) -> tuple[Scaled, FloatArray | None]:
     """λ_k C by turns (:eq:`eq-vee-update`)."""
     groups, counts, d = scatter.groups, scatter.counts, scatter.n_features
     matrices = finite(scatter.matrices)
@@ -404,11 +503,11 @@ def vee(
         volumes = np.trace(matrices, axis1=1, axis2=2) / (d * counts)
     for _ in range(steps):
         pooled = groups.sum(matrices / volumes[:, None, None]) / scatter.totals[:, None, None]
-        inverse = groups.spread(_inverse(pooled))
+        inverse = groups.spread(_inverses(pooled)[0])
         before, volumes = volumes, np.einsum("kij,kij->k", matrices, inverse) / (d * counts)
         if not (np.abs(volumes - before) > INNER_TOLERANCE * before).any():
             break
-    return volumes[:, None, None] * groups.spread(pooled), volumes
+    return Scaled(volumes, pooled, groups), volumes
 
 
 # ---------------------------------------------------------------- common orientation
@@ -416,7 +515,7 @@ def vee(
 
 def eve(
     scatter: Scatter, axes: FloatArray | None, steps: int
-) -> tuple[FloatArray, FloatArray | None]:
+) -> tuple[Spectral, FloatArray | None]:
     """λ D A_k Dᵀ by rotations of D (:eq:`eq-eve-update`)."""
 
     def variances(diagonals: FloatArray) -> FloatArray:
@@ -428,7 +527,7 @@ def eve(
 
 def vve(
     scatter: Scatter, axes: FloatArray | None, steps: int
-) -> tuple[FloatArray, FloatArray | None]:
+) -> tuple[Spectral, FloatArray | None]:
     """D diag(Dᵀ W_k D) Dᵀ / N_k by rotations of D (:eq:`eq-vve-update`)."""
     return _common_axes(scatter, lambda w: w / scatter.counts[:, None], axes, steps)
 
@@ -438,7 +537,7 @@ def _common_axes(
     variances: Callable[[FloatArray], FloatArray],
     axes: FloatArray | None,
     steps: int,
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Spectral, FloatArray]:
     """Minimise over the common axes D and the variances along them by turns.
 
     With the variances fixed, the objective is Σ_k Σ_j (Dᵀ W_k D)_jj / v_kj. In the plane of two
@@ -460,13 +559,20 @@ def _common_axes(
         axes = axes @ rotation
         if not (before - after > INNER_TOLERANCE**1.5 * np.abs(before)).any():
             break
-    return _composed(groups.spread(axes), variances(_diagonals(turned))), axes
+    return Spectral(groups.spread(axes), variances(_diagonals(turned))), axes
+
+
+@cache
+def _planes(d: int) -> tuple[IntArray, IntArray]:
+    """The pairs of axes."""
+    i, j = np.triu_indices(d, 1)
+    return i, j
 
 
 def _angles(turned: FloatArray, precisions: FloatArray, groups: Groups) -> FloatArray:
     """The best angle of rotation in each plane of two axes (:eq:`eq-plane-rotation`), skew."""
     d = turned.shape[-1]
-    i, j = np.triu_indices(d, 1)
+    i, j = _planes(d)
     diagonals = _diagonals(turned)
     difference = precisions[:, i] - precisions[:, j]
     cosine = 0.5 * groups.sum(difference * (diagonals[:, i] - diagonals[:, j]))
@@ -530,16 +636,24 @@ def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.maximum(spectra, 0.0), axes
 
 
-def _inverse(matrices: FloatArray) -> FloatArray:
-    """Inverses of symmetric positive definite matrices; NaN where there is none."""
-    signs: FloatArray = np.linalg.slogdet(finite(matrices))[0]
-    sound = (signs > 0)[:, None, None]
-    inverses: FloatArray = np.linalg.inv(np.where(sound, matrices, np.eye(matrices.shape[-1])))
-    return np.where(sound, inverses, np.nan)
+def _inverses(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Inverses and log-determinants of symmetric matrices; NaN of those not positive definite."""
+    signs, logs = np.linalg.slogdet(finite(matrices))
+    log_determinants: FloatArray = np.asarray(logs, dtype=np.float64)
+    sound = (signs > 0) & np.isfinite(matrices).all(axis=(1, 2))
+    if not sound.all():
+        matrices = np.where(sound[:, None, None], matrices, np.eye(matrices.shape[-1]))
+    inverses = np.asarray(np.linalg.inv(matrices), dtype=np.float64)
+    if not sound.all():
+        inverses[~sound], log_determinants[~sound] = np.nan, np.nan
+    return inverses, log_determinants
 
 
-_CLOSED: dict[str, Update] = {
+_CLOSED: dict[str, Callable[[Scatter], FloatArray | Spectral]] = {
     "EII": eii, "VII": vii, "EEI": eei, "EVI": evi, "VVI": vvi, "EEE": eee,
     "EEV": eev, "EVV": evv, "VVV": vvv, "E": eii, "V": vii,
 }  # fmt: skip
-_INNER = {"VEI": vei, "VEE": vee, "VEV": vev, "EVE": eve, "VVE": vve}
+_INNER: dict[
+    str,
+    Callable[[Scatter, FloatArray | None, int], tuple[FloatArray | Factored, FloatArray | None]],
+] = {"VEI": vei, "VEE": vee, "VEV": vev, "EVE": eve, "VVE": vve}

@@ -135,6 +135,59 @@ def kmeans_plus_plus(
     return _seeds(_Cloud(as_rows(X, sample_weight, min_rows=k), k), k, as_generator(random_state))
 
 
+def drawn_partitions(
+    rows: Rows, most: int, n_draws: int, rng: np.random.Generator, passes: int = 1
+) -> dict[int, IntArray]:
+    """Clusters about draws of seeds, for each number of clusters up to ``most``, all at once.
+
+    The first K seeds of a draw of more are a draw of K, so that each draw serves all numbers of
+    clusters. It is for some thousands of rows, whose distances fit into memory.
+
+    Parameters
+    ----------
+    rows : Rows
+    most : int
+    n_draws : int
+    rng : Generator
+    passes : int
+        Passes of Lloyd's algorithm.
+
+    Returns
+    -------
+    dict
+        For each K the labels ``(n_draws, n)`` of the partitions.
+    """
+    X = np.asarray(rows.X, dtype=np.float64) - rows.mean
+    weights = np.ones(rows.n_rows) if rows.weights is None else rows.weights
+    halves = 0.5 * np.einsum("ij,ij->i", X, X)
+    draw, n_candidates = np.arange(n_draws), 2 + int(np.log(most))
+    nearness = np.full((n_draws, len(X)), np.inf)  # half the squared distance to the nearest seed
+    labels = np.zeros((n_draws, len(X)), dtype=np.int64)
+    partitions = {}
+    for k in range(most):
+        density = weights * (nearness if k else 1.0) * np.ones((n_draws, 1))
+        sums = np.cumsum(density, axis=1)
+        targets = rng.random((n_draws, n_candidates)) * sums[:, -1:]
+        candidates = (sums[:, None, :] <= targets[:, :, None]).sum(axis=2)  # (D, L)
+        candidates = np.minimum(candidates, len(X) - 1)
+        distances = halves + halves[candidates][:, :, None] - X[candidates] @ X.T
+        np.maximum(distances, 0.0, out=distances)
+        reached = np.minimum(distances, nearness[:, None, :])
+        best = (reached @ weights).argmin(axis=1)
+        labels = np.where(distances[draw, best] < nearness, k, labels)
+        nearness = reached[draw, best]
+        partitions[k + 1] = labels
+    for k in range(2, most + 1):
+        for _ in range(passes):
+            marks = (partitions[k][:, None, :] == np.arange(k)[:, None]) * weights  # (D, K, n)
+            counts = marks.sum(axis=2, keepdims=True)
+            centres = marks @ X / np.where(counts > 0, counts, 1.0)
+            exponents = centres @ X.T - 0.5 * (centres**2).sum(axis=2, keepdims=True)
+            exponents[counts[:, :, 0] == 0] = -np.inf
+            partitions[k] = exponents.argmax(axis=1)
+    return partitions
+
+
 def given_means(start: ArrayLike, n_components: int, n_features: int) -> FloatArray:
     """Means that a caller has given, validated, shape ``(K, d)``."""
     means = as_matrix(start, "start", n_features=n_features).astype(np.float64)

@@ -3,8 +3,8 @@ r"""The search behind a table of models: for each family and each K the best fit
 The likelihood has many maxima, and a table is only worth as much as its worst cell. Four sources of
 starts are used, each cheap because all fits of a stage run as one batch (:mod:`gmm.batch`):
 
-1. the partitions of model-based agglomerative clustering (:mod:`gmm.agglomerative`), and those of
-   k-means;
+1. the partitions of model-based agglomerative clustering (:mod:`gmm.agglomerative`; of one feature,
+   those between quantiles), and those about draws of seeds (:func:`gmm.kmeans.drawn_partitions`);
 2. the *neighbours* of a cell: the fits of other families with the same K,
 3. the fits with K − 1 components of which one is cut in two, and
 4. the fit with K + 1 components of which two are joined.
@@ -14,7 +14,7 @@ Of large data random parts are searched, and the best fits of each go on with al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,29 +22,31 @@ from gmm.agglomerative import hierarchy
 from gmm.batch import Batch, Candidate, Outcome
 from gmm.checks import FloatArray
 from gmm.families import is_nested, n_parameters
-from gmm.kmeans import kmeans
+from gmm.kmeans import drawn_partitions
 from gmm.prior import Prior
 from gmm.rows import Rows, Source
 
-__all__ = ["Cell", "is_plausible", "search", "search_parts"]
+__all__ = ["Cell", "search", "search_parts"]
 
+#: Rows that are merged at most: the time of a hierarchy grows with their square.
+MERGED_ROWS = 500
 #: Rows of a part that is searched, and the number of parts of larger data.
 PART_ROWS, PARTS = 1000, 2
-#: Tolerances of the log-likelihood of a row, while searching and in the end, and the greatest
-#: numbers of iterations. A fit that is looked at later goes on from there (:mod:`gmm.selection`).
+#: Tolerances of the log-likelihood of a row, while searching and in the end. A fit that is looked
+#: at later goes on from there (:mod:`gmm.selection`).
 COARSE, FINE = 1e-4, 1e-6
-LONG, LONGEST = 40, 150
+#: The greatest numbers of iterations: from partitions, from other starts, and in the end.
+FIRST, LONG, LONGEST = 25, 15, 150
 #: Iterations after which the candidates for a cell are compared, and how many go on.
-SHORT = ((8, 3), (25, 1))
+SHORT = ((3, 4), (8, 2), (12, 1))
 #: Draws of seeds for each number of components.
-DRAWS = 6
+DRAWS = 4
 #: Rounds of starts from neighbours, and what makes a fit new: nats above the one before.
-ROUNDS, NEWS = 2, 0.1
+ROUNDS, NEWS = 4, 0.1
+#: By what factor a step is longer than the last (:meth:`gmm.batch.Batch.run`).
+STRIDE = 1.2
 #: Families of the same K that lend their partition to the others.
-LENDERS = 3
-#: A fit whose components are, on average, this many times narrower than the data in variance is
-#: taken for one of the likelihood's spikes.
-SPIKE = 1e4
+LENDERS = 2
 
 #: A cell of the table: a family and a number of components.
 Cell = tuple[str, int]
@@ -83,14 +85,16 @@ def search(
     if rows.n_rows <= 2 * PART_ROWS:
         table.fill(cells, rng)
     else:
-        table.try_briefly(
+        table.run(
             [
                 (cell, table.batch.moments(table.batch.shares(outcome.mixture)))
                 for part in search_parts(
                     rows, cells, rng, ridge=ridge, prior=prior, hierarchical=hierarchical
                 )
                 for cell, outcome in part.items()
-            ]
+            ],
+            COARSE,
+            race=SHORT,
         )
     table.finish(cells, tol)
     return table.best
@@ -114,18 +118,6 @@ def search_parts(
     return parts
 
 
-def is_plausible(cell: Cell, outcome: Outcome, n_features: int) -> bool:
-    """Whether a fit may stand in a table: not singular, and not one of the likelihood's spikes.
-
-    A component needs as many rows as its own covariance has to have rank, and may not be
-    narrower than the data by more than a hundred times in the mean (:eq:`eq-narrowness`).
-    """
-    family, _ = cell
-    own_shape = family in ("VVV", "EVV")
-    fewest = n_features + 1 if own_shape else 2 if family[0] == "V" else 1
-    return outcome.narrowness <= SPIKE and outcome.smallest >= fewest - 1e-6
-
-
 class _Table:
     """The best outcomes so far, on some rows."""
 
@@ -138,9 +130,7 @@ class _Table:
     ) -> None:
         self.rows = rows
         self.hierarchical = hierarchical
-        self.prior = prior
         self.batch = Batch(rows, ridge, prior)
-        self.scaled = rows.standardised()
         self.best: dict[Cell, Outcome] = {}
         self.fresh: set[Cell] = set()
 
@@ -152,89 +142,74 @@ class _Table:
         return penalty - 2 * self.best[cell].log_likelihood
 
     def run(
-        self, candidates: list[tuple[Cell, FloatArray]], tol: float, max_iter: int = LONG
+        self,
+        candidates: Iterable[tuple[Cell, FloatArray]],
+        tol: float,
+        max_iter: int = LONG,
+        race: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Fit candidates almost to convergence, and keep those that are better than before."""
-        for cell, outcome in self._outcomes(candidates, tol, max_iter):
-            before = self.objective(self.best[cell]) if cell in self.best else -np.inf
-            reached = self.objective(outcome)
-            if reached > before:
-                self.best[cell] = outcome
-                if reached > before + NEWS:
-                    self.fresh.add(cell)
-
-    def objective(self, outcome: Outcome) -> float:
-        """What fits of one cell are compared by: the log-likelihood and the log-prior."""
-        if self.prior is None:
-            return outcome.log_likelihood
-        mixture = outcome.mixture
-        return outcome.log_likelihood + self.prior(mixture.n_components).log_density(mixture)
-
-    def try_briefly(self, candidates: list[tuple[Cell, FloatArray]]) -> None:
-        """Short runs of all candidates, of which fewer and fewer go on; the best to convergence."""
-        for iterations, survivors in SHORT:
-            by_cell: dict[Cell, list[Outcome]] = {}
-            for cell, outcome in self._outcomes(candidates, COARSE, iterations):
-                by_cell.setdefault(cell, []).append(outcome)
-            candidates = [
-                (cell, outcome.moments)
-                for cell, outcomes in by_cell.items()
-                for outcome in sorted(outcomes, key=self.objective, reverse=True)[:survivors]
-            ]
-        self.run(candidates, COARSE)
-
-    def _outcomes(
-        self, candidates: list[tuple[Cell, FloatArray]], tol: float, max_iter: int
-    ) -> Iterable[tuple[Cell, Outcome]]:
-        """The plausible outcomes; with a prior, all that are not singular."""
-        if not candidates:
-            return
         batch = [Candidate(cell[0], moments) for cell, moments in candidates]
-        outcomes = self.batch.run(batch, tol, max_iter)
-        for (cell, _), outcome in zip(candidates, outcomes, strict=True):
-            bounded = self.prior is not None and outcome.parameters is not None
-            if bounded or is_plausible(cell, outcome, self.rows.n_features):
-                yield cell, outcome
+        if not batch:
+            return
+        for outcome in self.batch.run(batch, tol, max_iter, race=race, stride=STRIDE):
+            cell = outcome.family, len(outcome.moments)
+            before = self.best[cell].objective if cell in self.best else -np.inf
+            if outcome.plausible and outcome.objective > before:
+                self.best[cell] = outcome
+                if outcome.objective > before + NEWS:
+                    self.fresh.add(cell)
 
     # ------------------------------------------------------------------ starts
 
     def fill(self, cells: list[Cell], rng: np.random.Generator) -> None:
-        """The agglomerative starts of all cells, and rounds of others."""
+        """Agglomerative starts for all cells, then draws of seeds, and rounds of neighbours."""
         numbers = sorted({k for _, k in cells})
-        partitions = self._partitions(numbers)
-        self.run([(cell, m) for cell in cells for m in partitions.get(cell[1], [])], COARSE)
-        near = {k: [self._near(k, rng) for _ in range(DRAWS)] for k in numbers if k > 1}
-        others = [(cell, m) for cell in cells for m in near.get(cell[1], [])]
+        whole, drawn = self._partitions(numbers, rng), self._drawn(numbers, rng)
+        self.run([(cell, m) for cell in cells for m in whole.get(cell[1], [])], COARSE, FIRST)
+        others = [(cell, m) for cell in cells for m in drawn.get(cell[1], [])]
         for _ in range(ROUNDS):
             fresh, self.fresh = self.fresh, set()
-            others += [(cell, m) for cell in cells for m in self._neighbours(cell, fresh)]
-            self.try_briefly(others)
+            others += self._neighbours(cells, fresh)
+            self.run(others, COARSE, race=SHORT)
             others = []
 
     def finish(self, cells: list[Cell], tol: float) -> None:
         """The fine tolerance; and no family is left below one that it contains."""
-        self.run([(cell, outcome.moments) for cell, outcome in self.best.items()], tol, LONGEST)
+        self.run(
+            [(cell, outcome.moments) for cell, outcome in self.best.items()],
+            tol,
+            LONGEST,
+        )
         lent = [(cell, m) for cell in cells for m in self._greater_nested(cell)]
         self.run(lent, tol, LONGEST)
 
-    def _partitions(self, numbers: list[int]) -> dict[int, list[FloatArray]]:
-        """Moments of the agglomerative partitions; of one feature also those of quantiles."""
+    def _partitions(
+        self, numbers: list[int], rng: np.random.Generator
+    ) -> dict[int, list[FloatArray]]:
+        """Moments of the agglomerative partitions; of one feature those of quantiles."""
         n = self.rows.n_rows
         levels = {1: np.zeros(n, dtype=np.int64)}
-        if self.hierarchical:
-            levels = hierarchy(self.rows, max(numbers))
-        partitions = {k: [self.batch.of_labels(levels[k], k)] for k in numbers if k in levels}
         if self.rows.n_features == 1:
             ranks = np.argsort(np.argsort(self.batch.rows[0], kind="stable"))
-            for k in numbers:
-                quantiles = self.batch.of_labels(ranks * k // n, k)
-                partitions.setdefault(k, []).append(quantiles)
-        return partitions
+            levels = {k: ranks * k // n for k in numbers}
+        elif self.hierarchical and n <= MERGED_ROWS:
+            levels = hierarchy(self.rows, max(numbers))
+        elif self.hierarchical:
+            chosen = np.sort(rng.choice(n, MERGED_ROWS, replace=False))
+            for k, labels in hierarchy(self.rows.subset(chosen), max(numbers)).items():
+                levels[k] = np.full(n, -1)  # rows that are left out have no part in the moments
+                levels[k][chosen] = labels
+        return {k: [self.batch.of_labels(levels[k], k)] for k in numbers if k in levels}
 
-    def _near(self, k: int, rng: np.random.Generator) -> FloatArray:
-        """Moments of clusters about a draw of seeds, by distance between standardised rows."""
-        labels, _ = kmeans(self.scaled.X, k, rng, sample_weight=self.scaled.weights, max_iter=3)
-        return self.batch.of_labels(labels, k)
+    def _drawn(self, numbers: list[int], rng: np.random.Generator) -> dict[int, list[FloatArray]]:
+        """Moments of clusters about draws of seeds, by distance between standardised rows."""
+        partitions = drawn_partitions(self.rows.standardised(), max(numbers), DRAWS, rng)
+        return {
+            k: [self.batch.of_labels(labels, k) for labels in partitions[k]]
+            for k in numbers
+            if k > 1
+        }
 
     def _greater_nested(self, cell: Cell) -> Iterable[FloatArray]:
         """Moments of the best fit of a family within this one, if it is better than this one's."""
@@ -245,44 +220,55 @@ class _Table:
         if best != cell and self.best[best].log_likelihood > own:
             yield self.best[best].moments
 
-    def _neighbours(self, cell: Cell, fresh: set[Cell]) -> Iterable[FloatArray]:
-        """Moments of starts for a cell from the fits of other cells, if those are new."""
-        family, k = cell
-        same = [other for other in self.best if other[1] == k and other != cell]
-        lenders = sorted(same, key=self.bic)[:LENDERS]
-        nested = [other for other in same if is_nested(other[0], family)]
-        if nested:
-            lenders.append(max(nested, key=lambda other: self.best[other].log_likelihood))
-        for other in dict.fromkeys(lenders):
-            if other in fresh:
-                yield self.best[other].moments
-        if (family, k - 1) in fresh:
-            yield from self._splits((family, k - 1))
-        if (family, k + 1) in fresh:
-            yield self._merger((family, k + 1))
+    def _neighbours(self, cells: list[Cell], fresh: set[Cell]) -> Iterator[tuple[Cell, FloatArray]]:
+        """Starts for cells from the fits of other cells, if those are new."""
+        for k in sorted({k for _, k in cells}):
+            yield from self._lent([cell for cell in cells if cell[1] == k], fresh)
+        wanted = set(cells)
+        for family, k in sorted(fresh):
+            above, below = (family, k + 1) in wanted, (family, k - 1) in wanted
+            if above or below:
+                shares = self.batch.shares_of(self.best[family, k])
+            if above:
+                for moments in self._splits((family, k), shares):
+                    yield (family, k + 1), moments
+            if below:
+                yield (family, k - 1), self._merger((family, k), shares)
 
-    def _splits(self, cell: Cell) -> Iterable[FloatArray]:
+    def _lent(self, cells: list[Cell], fresh: set[Cell]) -> Iterator[tuple[Cell, FloatArray]]:
+        """For cells with the same K, the fits of the best families, and of the best one within."""
+        same = sorted((cell for cell in self.best if cell[1] == cells[0][1]), key=self.bic)
+        by_height = sorted(same, key=lambda other: -self.best[other].log_likelihood)
+        for cell in cells:
+            lenders = [other for other in same[: LENDERS + 1] if other != cell][:LENDERS]
+            lenders += [other for other in by_height if is_nested(other[0], cell[0])][:1]
+            for other in dict.fromkeys(lenders):
+                if other in fresh and other != cell:
+                    yield cell, self.best[other].moments
+
+    def _splits(self, cell: Cell, shares: FloatArray) -> Iterator[FloatArray]:
         """Each component in turn cut in two, softly, across its longest axis."""
-        mixture = self.best[cell].mixture
-        shares = self.batch.shares(mixture)
-        for k in range(len(shares)):
-            spread, axes = np.linalg.eigh(mixture.covariances[k])
-            centred = self.batch.rows.T * self.batch.scale + self.batch.mean - mixture.means[k]
-            along = centred @ axes[:, -1] / np.sqrt(spread[-1])
-            right = 1.0 / (1.0 + np.exp(-np.clip(4.0 * along, -500, 500)))
-            parts = np.vstack([shares, shares[k] * (1 - right)])
-            parts[k] *= right
-            yield self.batch.moments(parts)
+        batch, outcome = self.batch, self.best[cell]
+        assert outcome.parameters is not None
+        _, means, covariances = outcome.parameters
+        spreads, axes = np.linalg.eigh(covariances / batch.scale**2)
+        along = axes[:, :, -1] / np.sqrt(spreads[:, -1:])  # (K, d)
+        distances = along @ batch.rows
+        distances -= np.einsum("ki,ki->k", along, (means - batch.mean) / batch.scale)[:, None]
+        right = batch.moments(shares / (1.0 + np.exp(-np.clip(4.0 * distances, -500, 500))))
+        for k, part in enumerate(right):
+            moments = np.vstack([outcome.moments, outcome.moments[k] - part])
+            moments[k] = part
+            yield moments
 
-    def _merger(self, cell: Cell) -> FloatArray:
+    def _merger(self, cell: Cell, shares: FloatArray) -> FloatArray:
         """The two components that overlap most, joined."""
-        mixture = self.best[cell].mixture
-        shares = self.batch.shares(mixture)
         overlap = shares @ shares.T
         lengths = np.sqrt(np.diagonal(overlap))
         overlap /= np.outer(lengths, lengths)
         np.fill_diagonal(overlap, -1.0)
         i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-        joined = np.delete(shares, j, axis=0)
-        joined[i - (i > j)] += shares[j]
-        return self.batch.moments(joined)
+        moments = self.best[cell].moments
+        joined = np.delete(moments, j, axis=0)
+        joined[i - (i > j)] += moments[j]
+        return joined

@@ -352,7 +352,10 @@ class Selection:
 
     def _smallest(self, cell: Cell) -> tuple[float, float]:
         """The least count of a component, and the greatest narrowness."""
-        mixture = self._mixture(cell)
+        if cell not in self._fits:
+            outcome = self._outcomes[cell]
+            return outcome.smallest, outcome.narrowness
+        mixture = self._fits[cell].mixture
         precisions = np.linalg.inv(mixture.covariances)
         relative = np.einsum("kij,ij->k", precisions, self.rows.covariance) / mixture.n_features
         return float(mixture.weights.min() * self.rows.total_weight), float(relative.max())
@@ -411,9 +414,9 @@ class Selection:
 
     def _choose(self) -> None:
         """Finish the fits that might be the best, and find which one is."""
-        least = self.ranking()[0][2]
-        for family, k, value in self.ranking():
-            if value <= least + CLOSE:
+        ranking = self.ranking()
+        for family, k, value in ranking:
+            if value <= ranking[0][2] + CLOSE:
                 self.fit(family, k)
         self._winner = self.ranking()[0][:2]
 

@@ -8,8 +8,7 @@ from conftest import random_member
 from numpy.typing import NDArray
 
 import gmm
-from gmm import batch as module
-from gmm.batch import Batch, Candidate
+from gmm.batch import Batch, Candidate, Outcome, are_plausible
 from gmm.checks import SingularCovarianceError
 from gmm.families import FAMILIES
 from gmm.kmeans import kmeans
@@ -30,7 +29,7 @@ def test_all_families_at_once_are_each_by_itself(
     weighted: bool, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Log-likelihood by log-likelihood, from the same partitions."""
-    monkeypatch.setattr(module, "BLOCK", columns)
+    monkeypatch.setattr("gmm.chunks.BLOCK", columns)
     X = gmm.datasets.iris().X
     weights = np.random.default_rng(0).uniform(0.2, 2, len(X)) if weighted else None
     rows = as_rows(X, weights)
@@ -148,3 +147,101 @@ def test_narrowness_is_the_mean_inverse_relative_variance() -> None:
     data = np.cov(X.T, ddof=0)
     wanted = max(np.trace(data @ np.linalg.inv(c)) / 3 for c in outcome.mixture.covariances)
     assert outcome.narrowness == pytest.approx(wanted, rel=1e-9)
+
+
+def outcomes_of(
+    X: Floats, families: list[str], k: int, draws: int, stride: float = 1.0
+) -> list[Outcome]:
+    """Fits from several partitions of random rows."""
+    batch = Batch(as_rows(X))
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(k, size=len(X)) for _ in range(draws)]
+    candidates = [Candidate(f, batch.of_labels(each, k)) for f in families for each in labels]
+    return batch.run(candidates, 1e-9, 400, stride=stride)
+
+
+@pytest.mark.parametrize("stride", [1.2, 3.0])
+def test_lengthened_steps_never_go_down_and_end_no_lower(stride: float) -> None:
+    """Every family: from the same starts, plain and lengthened runs end equally high in the mean.
+
+    A long step may lead to another maximum, better or worse.
+    """
+    X = gmm.datasets.old_faithful().X
+    plain = outcomes_of(X, FOURTEEN, 2, 3)
+    longer = outcomes_of(X, FOURTEEN, 2, 3, stride=stride)
+    gains, saved = [], 0
+    for one, other in zip(plain, longer, strict=True):
+        assert (np.diff(other.trace) >= 0).all()
+        assert len(other.trace) == len(other.seconds)
+        value = other.mixture.log_likelihood(X)
+        assert other.log_likelihood == pytest.approx(value, rel=1e-11)
+        gains.append(other.log_likelihood - one.log_likelihood)
+        saved += len(one.trace) - len(other.trace)
+    assert np.median(gains) > -1e-6
+    assert saved > 0
+
+
+def test_moments_of_a_lengthened_run_are_those_of_its_mixture() -> None:
+    X = gmm.datasets.iris().X
+    batch = Batch(as_rows(X))
+    start = Candidate("VEV", batch.of_labels(labelled(X, 3), 3))
+    for most in range(1, 12):
+        outcome = batch.run([start], 0.0, most, stride=2.0)[0]
+        again = batch.moments(batch.shares(outcome.mixture))
+        np.testing.assert_allclose(outcome.moments, again, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(
+            batch.shares_of(outcome), batch.shares(outcome.mixture), rtol=1e-6, atol=1e-9
+        )
+
+
+def test_with_a_prior_it_is_the_posterior_that_does_not_go_down() -> None:
+    X = gmm.datasets.old_faithful().X
+    prior = gmm.prior.default_prior(X, 3)
+    batch = Batch(as_rows(X), prior=lambda _: prior)
+    heights, constants = [], []
+    for most in range(1, 30):
+        start = Candidate("VVV", batch.of_labels(labelled(X, 3), 3))
+        outcome = batch.run([start], 0.0, most, stride=1.5)[0]
+        mixture = outcome.mixture
+        heights.append(mixture.log_likelihood(X) + prior.log_density(mixture))
+        constants.append(outcome.objective - heights[-1])
+    assert (np.diff(heights) >= -1e-9).all()
+    # objectives are in the units of the batch: one constant for all
+    np.testing.assert_allclose(constants, constants[0], rtol=1e-9)
+
+
+def test_a_race_is_won_by_the_best_of_each_family_and_size() -> None:
+    X = gmm.datasets.iris().X
+    batch = Batch(as_rows(X))
+    rng = np.random.default_rng(1)
+    candidates, short = [], {}
+    for k in (2, 3):
+        for family in ("EEE", "VVI"):
+            drawn = [
+                Candidate(family, batch.of_labels(rng.integers(k, size=150), k)) for _ in range(5)
+            ]
+            values = [one.log_likelihood for one in batch.run(drawn, 0.0, 4)]
+            short[family, k] = drawn[int(np.argmax(values))]
+            candidates += drawn
+    won = batch.run(candidates, 0.0, 60, race=((2, 3), (4, 1)))
+    assert [(w.family, len(w.moments)) for w in won] == [
+        (f, k) for k in (2, 3) for f in ("EEE", "VVI")
+    ]
+    for outcome in won:
+        alone = batch.run([short[outcome.family, len(outcome.moments)]], 0.0, 60)[0]
+        assert outcome.log_likelihood == pytest.approx(alone.log_likelihood, rel=1e-12)
+
+
+@pytest.mark.derives("eq-narrowness")
+def test_spikes_are_not_plausible() -> None:
+    cases = [
+        ("VVV", 3.0, 100.0, True),
+        ("VVV", 3.0, 1e5, False),
+        ("VVV", 2.5, 100.0, False),
+        ("VEV", 2.5, 100.0, True),
+        ("EEE", 1.0, 100.0, True),
+        ("EEE", 1.0, np.nan, False),
+    ]
+    families, smallest, narrowness, wanted = zip(*cases, strict=True)
+    got = are_plausible(families, np.array(smallest), np.array(narrowness), 2)
+    assert got.tolist() == list(wanted)

@@ -12,7 +12,8 @@ from sklearn.cluster import KMeans
 
 import gmm
 from gmm import threads
-from gmm.kmeans import kmeans, kmeans_plus_plus
+from gmm.kmeans import drawn_partitions, kmeans, kmeans_plus_plus
+from gmm.rows import as_rows
 
 Floats = NDArray[np.float64]
 
@@ -154,3 +155,39 @@ def test_rows_of_weight_zero_are_never_seeds() -> None:
         # positions count the rows of positive weight
         seeds = kmeans_plus_plus(X, 2, seed, sample_weight=weights)
         assert set(values[seeds, 0]) <= {1.0, 3.0, 5.0, 7.0, 9.0}
+
+
+def test_partitions_about_seeds_are_those_of_one_draw_of_most_seeds() -> None:
+    """Each number of clusters has one seed more: rows stay, or go to the new one."""
+    X = gmm.datasets.iris().X
+    partitions = drawn_partitions(as_rows(X), 6, 4, np.random.default_rng(0), passes=0)
+    assert sorted(partitions) == [1, 2, 3, 4, 5, 6]
+    for k in range(2, 7):
+        before, labels = partitions[k - 1], partitions[k]
+        assert labels.shape == (4, 150)
+        moved = labels != before
+        assert (labels[moved] == k - 1).all()
+        for draw in range(4):
+            assert set(labels[draw].tolist()) == set(range(k))
+    assert len({tuple(labels) for labels in partitions[3].tolist()}) > 1
+
+
+def test_a_pass_gives_rows_to_the_nearest_mean() -> None:
+    X = gmm.datasets.iris().X
+    weights = np.random.default_rng(1).uniform(0.5, 2, 150)
+    rows = as_rows(X, weights)
+    drawn, moved = (
+        drawn_partitions(rows, 3, 5, np.random.default_rng(2), passes=passes)[3]
+        for passes in (0, 1)
+    )
+    for before, after in zip(drawn, moved, strict=True):
+        means = [np.average(X[before == k], axis=0, weights=weights[before == k]) for k in range(3)]
+        np.testing.assert_array_equal(after, cdist(X, means).argmin(axis=1))
+
+
+def test_draws_take_far_rows_first_and_rows_that_are_equal_last() -> None:
+    X = np.repeat([[0.0, 0.0], [50.0, 0.0], [0.0, 70.0]], [40, 2, 3], axis=0)
+    truth = np.repeat([0, 1, 2], [40, 2, 3])
+    for labels in drawn_partitions(as_rows(X), 3, 6, np.random.default_rng(0))[3]:
+        assert len(np.unique(np.column_stack([truth, labels]), axis=0)) == 3
+    assert drawn_partitions(as_rows(np.ones((5, 1))), 3, 2, np.random.default_rng(0))[3].max() == 0

@@ -8,10 +8,9 @@ from conftest import random_mixture
 from numpy.typing import NDArray
 
 import gmm
-from gmm.batch import Outcome
 from gmm.families import FAMILIES
 from gmm.rows import as_rows
-from gmm.search import FINE, _Table, is_plausible, search, search_parts
+from gmm.search import FINE, _Table, search, search_parts
 
 FOURTEEN = [name for name in FAMILIES if len(name) == 3]
 
@@ -55,17 +54,18 @@ def test_splits_and_mergers_keep_all_rows() -> None:
     X = gmm.datasets.iris().X
     table = table_of(X, ["VVV"], 3)
     whole = table.batch.moments(np.ones((1, 150)))
-    for moments in [*table._splits(("VVV", 2)), table._merger(("VVV", 3))]:
+    two, three = (table.batch.shares_of(table.best["VVV", k]) for k in (2, 3))
+    for moments in [*table._splits(("VVV", 2), two), table._merger(("VVV", 3), three)]:
         assert len(moments) in (2, 3)
         np.testing.assert_allclose(moments.sum(axis=0), whole[0], rtol=1e-9, atol=1e-9)
-    assert len(list(table._splits(("VVV", 2)))) == 2
+    assert len(list(table._splits(("VVV", 2), two))) == 2
 
 
 def test_a_split_cuts_along_the_longest_axis() -> None:
     rng = np.random.default_rng(0)
     X = np.column_stack([10 * rng.standard_normal(300), rng.standard_normal(300)])
     table = table_of(X, ["VVV"], 1)
-    halves = next(iter(table._splits(("VVV", 1))))
+    halves = next(table._splits(("VVV", 1), np.ones((1, 300))))
     means = halves[:, 1:3] / halves[:, :1]
     assert abs(means[0, 0] - means[1, 0]) > 10 * abs(means[0, 1] - means[1, 1])
 
@@ -74,31 +74,29 @@ def test_a_merger_joins_what_overlaps_most() -> None:
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.standard_normal((60, 1)) + m for m in (0.0, 2.0, 50.0)])
     table = table_of(X, ["V"], 3)
-    joined = table._merger(("V", 3))
+    joined = table._merger(("V", 3), table.batch.shares_of(table.best["V", 3]))
     means = np.sort(joined[:, 1] / joined[:, 0]) * table.batch.scale + table.batch.mean
     np.testing.assert_allclose(means, [1.0, 50.0], atol=0.4)
 
 
 def test_only_news_is_passed_on() -> None:
     table = table_of(gmm.datasets.iris().X, ["EEE", "VVV"], 3)
-    assert list(table._neighbours(("VVV", 2), set())) == []
-    assert len(list(table._neighbours(("VVV", 2), {("EEE", 2)}))) == 1
-    assert len(list(table._neighbours(("VVV", 2), {("VVV", 1)}))) == 1
+    cells = [("VVV", 2)]
+    assert list(table._neighbours(cells, set())) == []
+    for fresh in (("EEE", 2), ("VVV", 1), ("VVV", 3)):  # lent, cut in two, joined
+        starts = list(table._neighbours(cells, {fresh}))
+        assert [cell for cell, _ in starts] == cells
+        assert len(starts[0][1]) == 2
 
 
-@pytest.mark.derives("eq-narrowness")
-def test_spikes_are_not_plausible() -> None:
-    def outcome(narrowness: float, smallest: float) -> Outcome:
-        parameters = (np.array([0.1, 0.9]), np.zeros((2, 2)), np.tile(np.eye(2), (2, 1, 1)))
-        moments = np.zeros((2, 6))
-        return Outcome("VVV", -1.0, parameters, smallest, moments, narrowness, True, [], [])
-
-    assert is_plausible(("VVV", 2), outcome(100.0, 3.0), 2)
-    assert not is_plausible(("VVV", 2), outcome(1e5, 3.0), 2)
-    assert not is_plausible(("VVV", 2), outcome(100.0, 2.5), 2)
-    assert is_plausible(("VEV", 2), outcome(100.0, 2.5), 2)
-    assert is_plausible(("EEE", 2), outcome(100.0, 1.0), 2)
-    assert not is_plausible(("EEE", 2), outcome(np.nan, 1.0), 2)
+def test_of_many_rows_some_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gmm.search.MERGED_ROWS", 60)
+    table = _Table(as_rows(gmm.datasets.iris().X), 0.0)
+    parts = table._partitions([1, 2, 3], np.random.default_rng(0))
+    for k, (moments,) in parts.items():
+        assert len(moments) == k
+        assert moments[:, 0].sum() == pytest.approx(60)
+    assert table._partitions([2], np.random.default_rng(0)).keys() == {2}
 
 
 def test_parts_of_large_data_are_searched_each() -> None:
