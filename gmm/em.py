@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm.checkpoint import Checkpoint, checked_path, digest_of, told
@@ -256,11 +257,14 @@ def _subject(
     random_state: RandomState,
 ) -> dict[str, Any]:
     """What a checkpoint is of: all that the bits of a fit depend on."""
+    seed: object = "a generator"
+    if random_state is None or isinstance(random_state, int | np.integer):
+        seed = None if random_state is None else int(random_state)
     arguments = {
         "n_components": problem.n_components,
         "family": problem.family,
         "start": start,
-        "n_starts": n_starts,
+        "n_starts": int(n_starts),
         "tol": problem.rule.tol,
         "stop": problem.rule.name,
         "max_iter": problem.max_iter,
@@ -270,7 +274,7 @@ def _subject(
         "missing": missing,
         "accelerate": problem.accelerate,
         "keep": f"every {problem.kept.every}, {sorted(problem.kept.chosen)}",
-        "random_state": random_state if isinstance(random_state, int | None) else "a generator",
+        "random_state": seed,
     }
     subject = {name: told(value) for name, value in arguments.items()}
     shape = {"n_rows": problem.rows.n_rows, "n_features": problem.rows.n_features}

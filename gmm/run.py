@@ -206,7 +206,7 @@ class Course:
             self._note(State(parameters, *self.steps.expect(parameters)), 1)
             stopped = watched and self._is_stopped()
             if checkpoint is not None:
-                checkpoint.note(self.told())
+                checkpoint.note(self.snapshot())
         while self.n_iter < self.problem.max_iter and not stopped:
             self._advance()
             stopped = watched and self._is_stopped()
@@ -214,7 +214,7 @@ class Course:
             if self.is_near and self.em_steps >= self.rule.em_steps:
                 return "converged"
             if checkpoint is not None:
-                checkpoint.note(self.told())
+                checkpoint.note(self.snapshot())
         return "callback" if stopped else "max_iter"
 
     def _advance(self) -> None:
@@ -292,7 +292,7 @@ class Course:
 
     # ------------------------------------------------------------------ checkpoints
 
-    def told(self) -> Callable[[], dict[str, Any]]:
+    def snapshot(self) -> Callable[[], dict[str, Any]]:
         """All that the rest of the run depends on, as it is now; put together when it is called."""
         now = {
             "start": self.start,

@@ -72,7 +72,7 @@ class Starts:
             self.problem.bar.describe(name)
             LOGGER.info("%s begins", name)
             if self.problem.checkpoint is not None:
-                self.problem.checkpoint.begin(self.told(), self.course)
+                self.problem.checkpoint.begin(self.saved(), self.course)
             try:
                 outcome = self._outcome(int(self.seeds[number]))
             except SingularCovarianceError as error:
@@ -117,13 +117,13 @@ class Starts:
 
     # ------------------------------------------------------------------ checkpoints
 
-    def told(self) -> dict[str, Any]:
+    def saved(self) -> dict[str, Any]:
         """The seeds, and the runs that are over, for a checkpoint."""
         return {
             "seeds": self.seeds,
             "runs": [astuple(run) for run in self.runs],
             "failure": None if self.failure is None else str(self.failure),
-            "best": None if self.best is None else _told(self.best),
+            "best": None if self.best is None else _saved(self.best),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -133,11 +133,11 @@ class Starts:
         if saved["failure"] is not None:
             self.failure = SingularCovarianceError(saved["failure"])
         if saved["best"] is not None:
-            self.best = _outcome(saved["best"])
+            self.best = _restored(saved["best"])
         self.course = saved["course"]
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
+def _saved(outcome: Outcome) -> dict[str, Any]:
     trace = outcome.trace
     return {
         "mixture": outcome.mixture,
@@ -148,7 +148,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcome(saved: dict[str, Any]) -> Outcome:
+def _restored(saved: dict[str, Any]) -> Outcome:
     kept = dict(zip(*saved["kept"], strict=True))
     log_likelihood, seconds, passes = (read_only(part) for part in saved["trace"])
     trace = Trace(log_likelihood, seconds, passes, kept)

@@ -460,6 +460,13 @@ def test_two_arrays_as_starts_are_told_apart(path: Path) -> None:
         gmm.fit(X, 3, start=X[1:4], **options, checkpoint=path)
 
 
+def test_numbers_of_numpy_are_the_numbers(path: Path) -> None:
+    first = {**LONG, "random_state": np.int64(1), "tol": np.float64(0.0), "max_iter": np.int32(24)}
+    first |= {"n_components": np.int64(3), "n_starts": np.int8(1)}
+    gmm.fit(X, **first, checkpoint=path, callback=interrupted_at(5))
+    assert_same(gmm.fit(X, 3, **LONG), gmm.fit(X, 3, **LONG, checkpoint=path))
+
+
 def test_what_does_not_change_the_bits_may_be_another(path: Path) -> None:
     gmm.fit(X, 3, **LONG, checkpoint=path, checkpoint_every=2, callback=interrupted_at(5))
     rest = gmm.fit(X, 3, **LONG, checkpoint=path, checkpoint_every=5, callback=lambda p: None)
