@@ -710,6 +710,7 @@ def resampled(
         The weights with which the estimate was fitted.
     weighting : str
         What the weights are.
+
         "frequency"
             How often each row has occurred, in whole numbers of sum W. Samples have W rows; of the
             nonparametric kind each of them is row i with the probability w_i / W.
