@@ -434,6 +434,27 @@ def test_the_rate_is_the_fraction_of_missing_information() -> None:
     assert rates.min() >= 0
 
 
+@pytest.mark.derives("eq-missing-gradient")
+def test_expected_statistics_are_the_gradient_of_what_is_seen() -> None:
+    """With respect to a mean it is Σ_k⁻¹ Σ_i w_i r_ik (x̂_ik − μ_k)."""
+    X = some_rows(n=40, seed=3)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
+    mixture = random_mixture("VVV", 2, 3, seed=3, spread=1.0)
+    statistics = MissingSweep(IncompleteRows(X, weights), 2, "full")(mixture)
+    first = statistics.shifted(mixture.means).first
+    gradient = np.linalg.solve(mixture.covariances, first[:, :, None])[:, :, 0]
+    step = 1e-5
+    for k, j in np.ndindex(2, 3):
+        sides = []
+        for sign in (1, -1):
+            means = mixture.means.copy()
+            means[k, j] += sign * step
+            moved = gmm.Mixture(mixture.weights, means, mixture.covariances)
+            sides.append(weights @ missing.log_density(moved, X))
+        difference = (sides[0] - sides[1]) / (2 * step)
+        assert gradient[k, j] == pytest.approx(difference, abs=1e-6, rel=1e-6)
+
+
 @pytest.mark.derives("prop-imputation-bias", "eq-mean-imputation", "eq-regression-imputation")
 def test_imputed_variances_shrink_as_predicted() -> None:
     rng = np.random.default_rng(2)
