@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -32,10 +32,12 @@ from gmm.mixture import Mixture
 from gmm.prior import Prior, as_prior
 from gmm.progress import Bar
 from gmm.result import Fit, Progress
+from gmm.rows import Source
 from gmm.run import Kept, Problem
 from gmm.starts import Starts
 from gmm.steps import steps_for
 from gmm.stopping import STOPPING_RULES, StoppingRule
+from gmm.sweep import SHARED
 from gmm.threads import one_blas_thread
 
 __all__ = ["fit"]
@@ -236,9 +238,15 @@ def fit(
         rows.n_features,
     )
     starts = Starts(problem, start, rng.integers(2**63, size=n_starts))
-    with bar, problem.checkpoint or nullcontext(), one_blas_thread():  # held once for all passes
+    with bar, problem.checkpoint or nullcontext(), _held(rows, k):
         starts.follow()
     return _result(problem, starts)
+
+
+def _held(rows: Source, n_components: int) -> AbstractContextManager[None]:
+    """One hold on the linear algebra's threads for all passes, where passes use our own."""
+    shared = rows.n_rows * n_components >= SHARED
+    return one_blas_thread() if shared else nullcontext()
 
 
 def _fixed(fixed: str | Iterable[str]) -> frozenset[str]:

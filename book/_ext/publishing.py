@@ -20,6 +20,7 @@ from typing import Any
 import figures
 import math_fonts
 import node_tools
+import report
 import search_index
 import site_files
 import social_cards
@@ -128,6 +129,10 @@ def assemble(app: Sphinx, site: Path) -> None:
     social_cards.write(
         titles, app.config.html_title, theme / "fonts", cache / "cards", static / "og"
     )
+
+    template = book / "cases" / "course_project.typ"
+    if template.exists():
+        report.write(template, cache / "report", static / "course_project.pdf")
 
     docnames = sorted(app.env.found_docs)
     site_files.write_notebooks(

@@ -22,6 +22,7 @@ import package_source
 import page_body
 import page_frame
 import pytest
+import report
 import site_builder
 import site_files
 import social_cards
@@ -29,6 +30,7 @@ import stylesheet
 from api_docs import short_names
 from fontTools.ttLib import TTFont
 from PIL import Image
+from pypdf import PdfReader
 
 import gmm
 
@@ -509,3 +511,47 @@ def test_a_portable_notebook_says_what_it_needs_and_shows_what_it_names(
     glue("hidden", 4, display=False)
     assert capsys.readouterr().out == "n = 3\n"
     assert result == notebooks.portable(chapter, "Book", {"\\R": "\\mathbb{R}", "\\v": "\\b{#1}"})
+
+
+# ---------------------------------------------------------------- report
+
+
+def test_the_report_has_two_pages_and_its_numbers_are_those_of_the_package(tmp_path: Path) -> None:
+    template = ROOT / "book" / "cases" / "course_project.typ"
+    report.make(template, tmp_path / "report.pdf")
+    pages = PdfReader(tmp_path / "report.pdf").pages
+    assert len(pages) == 2
+    text = " ".join(page.extract_text() for page in pages)
+    best = gmm.fit(gmm.datasets.course_project().X, 4, n_starts=5, tol=1e-10, random_state=0)
+    for value in (best.log_likelihood, best.bic):
+        assert report.number(value, 1) in text
+    assert "nan" not in text
+    again = tmp_path / "again.pdf"
+    report.make(template, again)
+    assert again.read_bytes() == (tmp_path / "report.pdf").read_bytes()
+
+
+def test_a_report_is_made_anew_only_when_something_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def make(template: Path, target: Path) -> None:
+        made.append(template)
+        target.write_bytes(b"%PDF")
+
+    monkeypatch.setattr(report, "make", make)
+    monkeypatch.setattr(execution, "fingerprint", lambda root: "same")
+    template = write(tmp_path, {"book/cases/report.typ": "one"}) / "book" / "cases" / "report.typ"
+    for _ in range(2):
+        report.write(template, tmp_path / "cache", tmp_path / "site" / "report.pdf")
+    assert len(made) == 1
+    template.write_text("two")
+    report.write(template, tmp_path / "cache", tmp_path / "site" / "report.pdf")
+    assert len(made) == 2
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_small_numbers_are_written_as_in_print() -> None:
+    assert report.power_of_ten(5.4e-9) == "5 × 10⁻⁹"
+    assert report.number(-3715.04, 1) == "−3715.0"
