@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gmm.belief import WEIGHT_PRIORS, Belief
 from gmm.checks import (
     FloatArray,
     IntArray,
     RandomState,
+    SingularCovarianceError,
     as_choice,
     as_count,
     as_generator,
@@ -32,6 +34,7 @@ from gmm.checks import (
     as_positive,
     as_vector,
 )
+from gmm.convergence import PlainEM, State, ascent
 from gmm.families import FAMILIES, KINDS, parse_family, stored_shape
 from gmm.initial import refuse_unknown_start, starting_mixture
 from gmm.mixture import Mixture
@@ -52,6 +55,9 @@ __all__ = [
 ]
 
 LOGGER = logging.getLogger(__name__)
+
+#: How steps may be lengthened.
+ACCELERATIONS = ("none", "squarem")
 
 
 def prior_belief(
@@ -182,6 +188,9 @@ class VariationalFit:
         The bounds that all starts reached, in their order.
     statistics : Statistics
         Of the last E-step: the expected counts and moments of the rows.
+    n_passes : int
+        How often the rows were read in this run; with acceleration, candidates that were not taken
+        count too.
     """
 
     prior: Belief
@@ -191,6 +200,7 @@ class VariationalFit:
     converged: bool
     starts: tuple[float, ...]
     statistics: Statistics
+    n_passes: int
 
     @property
     def bound(self) -> float:
@@ -199,7 +209,7 @@ class VariationalFit:
 
     @property
     def n_iter(self) -> int:
-        """The number of updates of the posterior."""
+        """The number of steps: updates of the posterior, or candidates in their place."""
         return len(self.trace) - 1
 
     @property
@@ -278,6 +288,7 @@ def fit_variational(
     n_starts: int = 1,
     tol: float = 1e-8,
     max_iter: int = 1000,
+    accelerate: str = "none",
     sample_weight: ArrayLike | None = None,
     progress: bool = False,
     random_state: RandomState = None,
@@ -315,7 +326,11 @@ def fit_variational(
     tol : float
         A run ends when the bound has risen by less than this per unit of weight.
     max_iter : int
-        The greatest number of updates.
+        The greatest number of steps.
+    accelerate : str
+        "none", or "squarem": every third step goes on along the last two, as far as it may without
+        lowering the bound (:prf:ref:`prop-variational-safeguard`). It helps where superfluous
+        components vanish slowly.
     sample_weight : array (n,), optional
         Weights of the rows, not negative; a weight of two counts as a row that occurs twice.
     progress : bool
@@ -367,6 +382,7 @@ def fit_variational(
     refuse_unknown_start(start)
     least_gain = as_non_negative(tol, "tol") * rows.total_weight
     limit = as_count(max_iter, "max_iter", minimum=0)
+    way = as_choice(accelerate, "accelerate", ACCELERATIONS)
     seeds = as_generator(random_state).integers(2**63, size=as_count(n_starts, "n_starts"))
     ridge = 1e-6 * float(prior.mixture.variances.mean())  # a start may be degenerate: a trifle
     sweep = Sweep(rows, k, prior.kind) if isinstance(rows, Rows) else sweep_of(rows, k, prior.kind)
@@ -378,7 +394,7 @@ def fit_variational(
             bar.describe(name)
             begin = starting_mixture(rows, k, prior.family, start, int(seed), ridge=ridge)
             first = statistics_of_mixture(begin, rows.total_weight)
-            found = _run(prior, sweep, first, least_gain, limit, bar)
+            found = _run(_Updates(prior, sweep), first, least_gain, limit, way, bar)
             fits.append(found)
             ended = "converged" if found.converged else "max_iter"
             LOGGER.info(
@@ -413,27 +429,119 @@ def statistics_of_mixture(mixture: Mixture, total_weight: float) -> Statistics:
     return Statistics(mixture.kind, mixture.means, counts, first, second, 0.0, 0)
 
 
+class _Point(NamedTuple):
+    """A posterior, and the statistics that have made it from the prior."""
+
+    belief: Belief
+    statistics: Statistics
+
+
+class _Updates:
+    """The two updates, in the form in which :mod:`gmm.convergence` takes the steps of EM.
+
+    Parameters
+    ----------
+    prior : Belief
+    sweep : callable
+        The E-step of all rows.
+    """
+
+    def __init__(self, prior: Belief, sweep: Any) -> None:
+        self.prior = prior
+        self.sweep = sweep
+        self.centres = np.broadcast_to(sweep.centre, prior.means.shape)
+        scales = sweep.scales
+        self.units = {
+            "full": np.outer(scales, scales),
+            "tied": np.outer(scales, scales),
+            "diag": scales**2,
+            "spherical": np.asarray(scales @ scales),
+        }[prior.kind]
+
+    def expect(self, point: _Point) -> tuple[Statistics, float]:
+        """The update of the labels, and the bound."""
+        statistics = self.sweep(point.belief.joint)
+        divergence = -sum(_parameter_terms(self.prior, point.belief).values())
+        return statistics, statistics.log_likelihood - divergence
+
+    def maximise(self, statistics: Statistics) -> _Point:
+        """The update of the parameters."""
+        ordered = _in_order(statistics, self.prior)
+        return _Point(self.prior.updated(ordered), ordered)
+
+    def vector(self, point: _Point) -> FloatArray:
+        """The statistics about one centre, of which all parameters' natural ones are linear."""
+        moved = point.statistics.shifted(self.centres)
+        second = moved.second / self.units
+        return np.concatenate(
+            [moved.counts, (moved.first / self.sweep.scales).ravel(), second.ravel()]
+        )
+
+    def from_vector(self, vector: FloatArray, like: _Point) -> _Point | None:
+        """The posterior of a vector; None if there is none. Negative counts are not taken over."""
+        k, d = self.prior.means.shape
+        vector = np.where(self._is_below_zero(vector), self.vector(like), vector)
+        counts, first, second = np.split(vector, [k, k + k * d])
+        statistics = replace(
+            like.statistics,
+            centres=self.centres,
+            counts=counts,
+            first=first.reshape(k, d) * self.sweep.scales,
+            second=second.reshape(like.statistics.second.shape) * self.units,
+        )
+        try:
+            point = self.maximise(statistics)
+            _ = point.belief.mixture  # refuses what is not positive definite
+        except SingularCovarianceError:
+            return None
+        return point
+
+    def _is_below_zero(self, vector: FloatArray) -> NDArray[np.bool_]:
+        """Which numbers belong to components with negative counts."""
+        k, d = self.prior.means.shape
+        below = vector[:k] < 0
+        own = (len(vector) - k - k * d) // k if self.prior.kind != "tied" else 0
+        parts = [below, np.repeat(below, d), np.repeat(below, own)]
+        shared = np.zeros(len(vector) - sum(map(len, parts)), dtype=bool)
+        return np.concatenate([*parts, shared])
+
+
 def _run(
-    prior: Belief, sweep: Any, first: Statistics, least_gain: float, max_iter: int, bar: Bar
+    updates: _Updates,
+    first: Statistics,
+    least_gain: float,
+    max_iter: int,
+    accelerate: str,
+    bar: Bar,
 ) -> VariationalFit:
-    """Coordinate ascent from one start, until the bound rises by less than ``least_gain``."""
-    posterior = prior.updated(_in_order(first, prior))
-    bounds: list[float] = []
-    while True:
-        statistics = sweep(posterior.joint)
-        divergence = -sum(_parameter_terms(prior, posterior).values())
-        bounds.append(statistics.log_likelihood - divergence)
-        if len(bounds) > 1:
-            bar.advance()
-            bar.note(f"bound {bounds[-1]:.6g}")
+    """Ascent from one start, until an update of both factors gains less than ``least_gain``."""
+    steps: Any = updates
+    way, plain = ascent(accelerate), PlainEM()
+    point = updates.maximise(first)
+    state = State(point, *updates.expect(point))
+    bounds, n_passes = [state.objective], 1
+    LOGGER.debug("iteration 0: bound %.6f", bounds[0])
+    gain, is_near, converged = inf, False, False
+    while len(bounds) <= max_iter and not converged:
+        state, tried, is_update = (plain if is_near else way).advance(steps, state, gain)
+        gain = state.objective - bounds[-1]
+        bounds.append(state.objective)
+        n_passes += tried
+        bar.advance()
+        bar.note(f"bound {bounds[-1]:.6g}")
         LOGGER.debug("iteration %d: bound %.6f", len(bounds) - 1, bounds[-1])
-        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < least_gain
-        if converged or len(bounds) > max_iter:
-            break
-        posterior = prior.updated(_in_order(statistics, prior))
-    terms = bound_terms(prior, posterior, statistics)
+        is_near = abs(gain) < least_gain
+        converged = is_near and is_update
+    posterior = state.parameters.belief
     return VariationalFit(
-        prior, posterior, terms, np.array(bounds), converged, (bounds[-1],), statistics
+        updates.prior,
+        posterior,
+        bound_terms(updates.prior, posterior, state.statistics),
+        np.array(bounds),
+        converged,
+        (bounds[-1],),
+        state.statistics,
+        n_passes,
     )
 
 

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from test_belief import clouds
 
 import gmm
+from gmm import datasets, variational
 from gmm.belief import WEIGHT_PRIORS, Belief, Dirichlet
 from gmm.e_step import expected_statistics
+from gmm.initial import starting_mixture
 from gmm.m_step import m_step
 from gmm.rows import BlockRows
 from gmm.special import log_gamma
+from gmm.sweep import sweep_of
 from gmm.variational import (
     bound_terms,
     fit_variational,
@@ -345,6 +348,74 @@ def test_an_empty_component_stays_at_the_prior() -> None:
     assert np.isfinite(fit.bound)
 
 
+@pytest.mark.derives("prop-variational-safeguard")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("weight_prior", ["dirichlet", "dirichlet-process"])
+def test_longer_steps_never_lower_the_bound_and_come_to_the_same_end(
+    family: str, weight_prior: str
+) -> None:
+    X = datasets.old_faithful().X
+    plain, fast = (
+        fit_variational(
+            X,
+            6,
+            family,
+            weight_prior=weight_prior,
+            random_state=1,
+            tol=1e-10,
+            max_iter=5000,
+            accelerate=way,
+        )
+        for way in ("none", "squarem")
+    )
+    assert fast.converged
+    assert (np.diff(fast.trace) > -1e-9).all()
+    assert fast.bound == pytest.approx(plain.bound, abs=1e-4)
+    assert fast.n_passes < plain.n_passes == plain.n_iter + 1
+    assert fast.n_iter < fast.n_passes
+    assert sum(fast.bound_terms.values()) == pytest.approx(fast.bound, abs=1e-9)
+    if weight_prior == "dirichlet-process":
+        assert (np.diff(fast.statistics.counts) <= 1e-6).all()
+
+
+@pytest.mark.derives("prop-variational-safeguard")
+def test_a_duplicate_vanishes_in_a_fraction_of_the_passes() -> None:
+    rows = np.random.default_rng(3).standard_normal((1000, 2))
+    plain, fast = (
+        fit_variational(rows, 2, random_state=0, tol=1e-9, max_iter=20_000, accelerate=way)
+        for way in ("none", "squarem")
+    )
+    assert plain.effective_components() == fast.effective_components() == 1
+    assert fast.bound == pytest.approx(plain.bound, abs=1e-4)
+    assert fast.n_passes < plain.n_passes / 2
+
+
+@pytest.mark.derives("prop-variational-safeguard")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_posteriors_are_affine_in_their_statistics(family: str) -> None:
+    """A vector leads to its posterior; a negative count is replaced, a bad scale refused."""
+    X = datasets.old_faithful().X
+    prior = prior_belief(X, 3, family)
+    updates = variational._Updates(prior, sweep_of(BlockRows([X]), 3, prior.kind))
+    start = starting_mixture(X, 3, family, "k-means", 0)
+    point = updates.maximise(statistics_of_mixture(start, float(len(X))))
+    vector = updates.vector(point)
+    again = updates.from_vector(vector, point)
+    assert again is not None
+    for name in ("means", "mean_precisions", "degrees_of_freedom", "scales"):
+        np.testing.assert_allclose(
+            getattr(again.belief, name), getattr(point.belief, name), rtol=1e-9, atol=1e-9
+        )
+    wrong = vector.copy()
+    wrong[0] = -1.0
+    replaced = updates.from_vector(wrong, point)
+    assert replaced is not None
+    np.testing.assert_allclose(updates.vector(replaced), vector, rtol=1e-9, atol=1e-9)
+    wrong = vector.copy()
+    wrong[9:] = -1e6  # the second moments
+    assert updates.from_vector(wrong, point) is None
+
+
 def test_the_end_is_said() -> None:
     X = gmm.datasets.old_faithful().X
     fit = fit_variational(X, 2, random_state=0)
@@ -373,6 +444,7 @@ def test_the_end_is_said() -> None:
         ({"scale": -1.0, "family": "VII"}, "scale: expected a finite number of at least 0"),
         ({"tol": -1.0}, "tol: expected"),
         ({"max_iter": -1}, "max_iter: expected"),
+        ({"accelerate": "lbfgs"}, "accelerate: expected one of 'none', 'squarem'"),
         ({"n_starts": 0}, "n_starts: expected"),
         ({"start": "best"}, "start: expected one of"),
         ({"X": np.column_stack([np.arange(9.0), np.ones(9)])}, "feature 1 is constant"),
