@@ -56,8 +56,8 @@ class BayesianGaussianMixture(MixtureEstimator):
         The greatest number of iterations.
     n_init : int
         The number of starts; the end with the greatest ``lower_bound_`` is kept.
-    init_params : {'kmeans', 'k-means++', 'random_from_data', 'random'}
-        How a start is made.
+    init_params : str
+        How a start is made, as :class:`gmm.GaussianMixture` has it.
     weight_concentration_prior_type : {'dirichlet_process', 'dirichlet_distribution'}
     weight_concentration_prior : float, optional
         By default 1/K.

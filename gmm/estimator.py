@@ -698,9 +698,10 @@ class GaussianMixture(MixtureEstimator):
 
     def predict(self, X: ArrayLike) -> IntArray:
         """The most probable component of each row, given what is seen of it, shape ``(n,)``."""
+        mixture = self._fitted(X)
         if not self._has_gaps(X):
-            return super().predict(X)
-        labels: IntArray = self.predict_proba(X).argmax(axis=1)
+            return mixture.predict(X)
+        labels: IntArray = responsibilities(mixture, X).argmax(axis=1)
         return labels
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:

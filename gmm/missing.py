@@ -427,12 +427,24 @@ def e_step_of_groups(groups: Sequence[Group], mixture: Mixture) -> Statistics:
     Parameters
     ----------
     groups : sequence of Group
+        At least one.
     mixture : Mixture
+
+    Returns
+    -------
+    Statistics
 
     Notes
     -----
     Groups are added one after another within runs, and so are the runs. Both are the same for any
     number of threads, and so is the sum, to the last bit.
+
+    Examples
+    --------
+    >>> mixture = Mixture([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]])
+    >>> groups = list(grouped(np.array([[2.0, np.nan], [4.0, 1.0]]), None, 1))
+    >>> e_step_of_groups(groups, mixture).first
+    array([[6., 2.]])
     """
     runs = min(RUNS, len(groups))
     bounds = [len(groups) * i // runs for i in range(runs + 1)]

@@ -314,8 +314,10 @@ def test_names_of_features_are_kept_and_compared() -> None:
     model = gmm.GaussianMixture(2, random_state=0).fit(X)
     assert model.feature_names_in_.tolist() == ["eruptions", "waiting"]
     model.predict(X)
-    with pytest.warns(UserWarning, match="X does not have valid feature names, but Gauss"):
-        model.predict(X.to_numpy())
+    for method in ("predict", "predict_proba", "score_samples"):
+        with pytest.warns(UserWarning, match="X does not have valid feature names") as caught:
+            getattr(model, method)(X.to_numpy())
+        assert caught[0].filename == __file__
     with pytest.raises(ValueError, match="The feature names should match those that were passed"):
         model.predict(X[["waiting", "eruptions"]])
     plain = gmm.GaussianMixture(2, random_state=0).fit(X.to_numpy())
