@@ -41,6 +41,10 @@ FIRST, LONG, LONGEST = 25, 15, 150
 SHORT = ((3, 4), (8, 2), (12, 1))
 #: Draws of seeds for each number of components.
 DRAWS = 4
+#: The same for rows of one feature: two families, and components that hide in one another.
+SHORT_OF_ONE, DRAWS_OF_ONE = ((3, 12), (8, 6), (12, 4)), 12
+#: Where windows are cut out of a component of one feature, and how wide they are, in deviations.
+WINDOWS, WINDOW = (-1.5, -0.75, 0.0, 0.75, 1.5), 0.25
 #: Rounds of starts from neighbours, and what makes a fit new: nats above the one before.
 ROUNDS, NEWS = 4, 0.1
 #: By what factor a step is longer than the last (:meth:`gmm.batch.Batch.run`).
@@ -171,7 +175,7 @@ class _Table:
         for _ in range(ROUNDS):
             fresh, self.fresh = self.fresh, set()
             others += self._neighbours(cells, fresh)
-            self.run(others, COARSE, race=SHORT)
+            self.run(others, COARSE, race=SHORT if self.rows.n_features > 1 else SHORT_OF_ONE)
             others = []
 
     def finish(self, cells: list[Cell], tol: float) -> None:
@@ -204,7 +208,8 @@ class _Table:
 
     def _drawn(self, numbers: list[int], rng: np.random.Generator) -> dict[int, list[FloatArray]]:
         """Moments of clusters about draws of seeds, by distance between standardised rows."""
-        partitions = drawn_partitions(self.rows.standardised(), max(numbers), DRAWS, rng)
+        draws = DRAWS if self.rows.n_features > 1 else DRAWS_OF_ONE
+        partitions = drawn_partitions(self.rows.standardised(), max(numbers), draws, rng)
         return {
             k: [self.batch.of_labels(labels, k) for labels in partitions[k]]
             for k in numbers
@@ -247,7 +252,10 @@ class _Table:
                     yield cell, self.best[other].moments
 
     def _splits(self, cell: Cell, shares: FloatArray) -> Iterator[FloatArray]:
-        """Each component in turn cut in two, softly, across its longest axis."""
+        """Each component in turn cut in two, softly, across its longest axis.
+
+        Of one feature also with a window cut out of it: a component may hide within another.
+        """
         batch, outcome = self.batch, self.best[cell]
         assert outcome.parameters is not None
         _, means, covariances = outcome.parameters
@@ -255,11 +263,14 @@ class _Table:
         along = axes[:, :, -1] / np.sqrt(spreads[:, -1:])  # (K, d)
         distances = along @ batch.rows
         distances -= np.einsum("ki,ki->k", along, (means - batch.mean) / batch.scale)[:, None]
-        right = batch.moments(shares / (1.0 + np.exp(-np.clip(4.0 * distances, -500, 500))))
-        for k, part in enumerate(right):
-            moments = np.vstack([outcome.moments, outcome.moments[k] - part])
-            moments[k] = part
-            yield moments
+        cuts = [shares / (1.0 + np.exp(-np.clip(4.0 * distances, -500, 500)))]
+        if means.shape[1] == 1:
+            cuts += [shares * np.exp(-0.5 * ((distances - at) / WINDOW) ** 2) for at in WINDOWS]
+        for cut in cuts:
+            for k, part in enumerate(batch.moments(cut)):
+                moments = np.vstack([outcome.moments, outcome.moments[k] - part])
+                moments[k] = part
+                yield moments
 
     def _merger(self, cell: Cell, shares: FloatArray) -> FloatArray:
         """The two components that overlap most, joined."""

@@ -62,6 +62,15 @@ def test_the_winner_of_old_faithful_is_the_published_one(eruptions: Selection) -
 
 
 @pytest.mark.derives("eq-bic", "eq-icl")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_component_that_hides_in_another_is_found(seed: int) -> None:
+    """V with four components has its best maximum with a narrow component inside a wide one."""
+    for corrected, best in ((False, 443.3814), (True, 443.8945)):
+        X = gmm.datasets.galaxies(corrected=corrected).X
+        found = gmm.select(X, range(1, 7), families="all", random_state=seed)
+        assert found.bic("V", 4) == pytest.approx(best, abs=1e-3)
+
+
 def test_galaxies_and_acidity_are_as_published() -> None:
     galaxies = gmm.select(gmm.datasets.galaxies().X, random_state=0)
     mixture = galaxies.best.mixture
