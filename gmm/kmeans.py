@@ -1,4 +1,4 @@
-"""k-means: the EM pass with hard assignments, and seeds for it.
+"""k-means: the EM pass with hard assignments, and seeds for it (:prf:ref:`thm-lloyd`).
 
 Like the pass of EM it is two matrix products, in blocks that stay in cache; most rows keep their
 cluster without another look.
@@ -26,7 +26,7 @@ from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows
 from gmm.sweep import ROW_MEMORY, SHORTEST
 
-__all__ = ["kmeans", "kmeans_plus_plus"]
+__all__ = ["drawn_partitions", "kmeans", "kmeans_plus_plus"]
 
 #: Rounding errors may be this part of what they are compared with.
 FAINT = 1e-6
@@ -55,7 +55,7 @@ def kmeans(
     sample_weight: ArrayLike | None = None,
     max_iter: int = 100,
 ) -> tuple[IntArray, FloatArray]:
-    """Lloyd's algorithm: the EM pass with hard assignments.
+    """Lloyd's algorithm: the EM pass with hard assignments (:eq:`eq-sum-of-squares`).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def kmeans_plus_plus(
     *,
     sample_weight: ArrayLike | None = None,
 ) -> IntArray:
-    """Seeds that lie far apart: k-means++ in its greedy form.
+    """Seeds that lie far apart: k-means++ in its greedy form (:prf:ref:`alg-kmeanspp`).
 
     Each seed is drawn with probability proportional to the squared distance to the nearest seed so
     far; of ``2 + log K`` candidates the one that lowers the sum of these distances most is kept.
@@ -475,7 +475,7 @@ class _Seeding:
 
 
 def _seeds(cloud: _Cloud, n_clusters: int, rng: np.random.Generator) -> IntArray:
-    """Positions of the seeds of greedy k-means++."""
+    """Positions of the seeds of greedy k-means++ (:prf:ref:`alg-kmeanspp`)."""
     weights = cloud.rows.weights
     n_candidates = 2 + int(np.log(n_clusters))
     seeding = _Seeding(cloud)

@@ -78,7 +78,8 @@ class Starts:
             except SingularCovarianceError as error:
                 self.failure = error
                 self.runs.append(Run(-inf, 0, "singular"))
-                LOGGER.warning("%s is left out: %s", name, error)
+                if n_starts > 1:  # else the error itself says it
+                    LOGGER.warning("%s is left out: %s", name, error)
                 continue
             except KeyboardInterrupt:
                 if self.best is None:
