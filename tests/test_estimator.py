@@ -616,6 +616,26 @@ def test_bad_arguments_of_our_own_are_refused(
         GaussianMixture(2, **arguments).fit(datasets.iris().X)
 
 
+@pytest.mark.parametrize("criterion", ["aic", "bic", "icl"])
+def test_weights_of_criteria_are_checked(criterion: str) -> None:
+    X = datasets.iris().X
+    model = GaussianMixture(2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="sample_weight: expected shape"):
+        getattr(model, criterion)(X, [1.0])
+    with pytest.raises(ValueError, match="sample_weight: expected no negative value"):
+        getattr(model, criterion)(X, -np.ones(150))
+
+
+def test_an_estimator_with_a_prior_is_cloned_and_pickled() -> None:
+    X = datasets.iris().X
+    prior = gmm.Prior(X.mean(axis=0), np.eye(4))
+    model = clone(GaussianMixture(2, prior=prior, random_state=0)).fit(X)
+    assert isinstance(model.prior, gmm.Prior)
+    np.testing.assert_array_equal(model.prior.scale, prior.scale)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
 # ---------------------------------------------------------------- streams with more, known mixtures
 
 
