@@ -966,7 +966,7 @@ def assignment(costs: FloatArray) -> IntArray:
     Returns
     -------
     array (K,) of int
-        Found by shortest augmenting paths with dual prices (Kuhn 1955), in time of order K³.
+        Found by shortest augmenting paths with dual prices (after Kuhn 1955), in time of order K³.
 
     Examples
     --------

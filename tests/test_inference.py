@@ -340,6 +340,38 @@ def test_the_greatest_inflation_of_a_variance_is_that_of_the_rate_of_em() -> Non
     assert ratio == pytest.approx(lost.max() ** 2, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("family", "units"),
+    [("VVV", [10.0, 0.1, 3.0]), ("EEI", [10.0, 0.1, 3.0]), ("VII", [4.0] * 3), ("EII", [4.0] * 3)],
+)
+@pytest.mark.derives("prop-missing-share")
+def test_the_share_of_missing_labels_depends_on_no_units_that_keep_the_family(
+    family: str, units: list[float]
+) -> None:
+    mixture = linear_mixture(family, 3)
+    X = mixture.sample(300, 1)[0]
+    scale = np.array(units)
+    matrices = mixture.covariances * np.outer(scale, scale)
+    changed = gmm.Mixture(mixture.weights, mixture.means * scale + 5.0, matrices, family)
+    shares = []
+    for rows, there in ((X, mixture), (X * scale + 5.0, changed)):
+        parts = inference.information(there, rows)
+        shares.append(scipy.linalg.eigh(parts.missing, parts.complete, eigvals_only=True))
+    np.testing.assert_allclose(shares[1], shares[0], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("family", "d"), SIZES)
+def test_scores_of_different_components_are_linearly_independent(family: str, d: int) -> None:
+    """So the expected information is positive definite; for two equal components it is not."""
+    mixture = linear_mixture(family, d)
+    rows = inference.scores(mixture, mixture.sample(500, 1)[0])
+    norms = np.linalg.norm(rows, axis=0)
+    assert np.linalg.svd(rows / norms, compute_uv=False)[-1] > 1e-4
+    same = gmm.Mixture([0.3, 0.7], np.zeros((2, 1)), [1.0, 1.0], "V")
+    rows = inference.scores(same, np.linspace(-2, 2, 50)[:, None])
+    assert np.linalg.svd(rows, compute_uv=False)[-1] < 1e-12
+
+
 def test_the_mean_of_a_mixture_has_exactly_the_error_of_the_sample_mean() -> None:
     """Tilting a density by an exponential stays in the family, so the delta method is exact."""
     truth, X, _ = overlapping(500)
