@@ -93,7 +93,29 @@ def test_the_known_value_and_ours_are_both_to_be_expected(fit: gmm.Fit) -> None:
         assert abs(value - expected) < 3 * spread
 
 
-def test_new_points_get_their_corner(fit: gmm.Fit) -> None:
+def test_five_new_points_get_their_corner_for_sure(fit: gmm.Fit) -> None:
+    new = np.array(
+        [
+            [3.2, 2.8, 3.1],
+            [-2.9, -3.2, 2.6],
+            [2.5, -3.4, -2.7],
+            [-3.5, -2.6, -3.1],
+            [2.4, 3.3, -3.2],
+        ]
+    )
+    chosen = fit.mixture.means[fit.mixture.predict(new)]
+    np.testing.assert_array_equal(np.sign(chosen), np.sign(new))
+    assert fit.mixture.responsibilities(new).max(axis=1).min() > 0.99999
+
+
+def test_the_gains_at_the_end_shrink_by_a_constant_factor(rows: Floats) -> None:
+    """So the distance from the maximum shrinks by its root, about a quarter."""
+    longer = gmm.fit(rows, 7, start="octant", ridge=1e-6, tol=0, max_iter=7)
+    gains = np.diff(longer.trace.log_likelihood)
+    assert 0.2 < np.sqrt(gains[-1] / gains[-2]) < 0.3
+
+
+def test_new_points_far_from_all_corners(fit: gmm.Fit) -> None:
     new = np.array([[3.2, 2.8, 3.1], [-2.0, -4.0, 2.5], [0.0, 3.0, 3.0], [60.0, -60.0, 60.0]])
     r = fit.mixture.responsibilities(new)
     chosen = np.sign(fit.mixture.means[fit.mixture.predict(new)])
