@@ -43,8 +43,12 @@ SHORT = ((3, 4), (8, 2), (12, 1))
 DRAWS = 4
 #: The same for rows of one feature: two families, and components that hide in one another.
 SHORT_OF_ONE, DRAWS_OF_ONE = ((3, 12), (8, 6), (12, 4)), 12
+#: The race of a few cells, which help one another less and cost little, and its iterations.
+SHORT_OF_FEW, LONG_OF_FEW = ((5, 12), (12, 6), (30, 3)), 60
 #: Where windows are cut out of a component of one feature, and how wide they are, in deviations.
 WINDOWS, WINDOW = (-1.5, -0.75, 0.0, 0.75, 1.5), 0.25
+#: A direction in which the rows vary less than this part of the greatest variance is flat.
+FLAT = 1e-10
 #: Rounds of starts from neighbours, and what makes a fit new: nats above the one before.
 ROUNDS, NEWS = 4, 0.1
 #: By what factor a step is longer than the last (:meth:`gmm.batch.Batch.run`).
@@ -83,7 +87,7 @@ def search(
         The tolerance of the last stage, in nats for a unit of weight.
     hierarchical : bool
         Whether agglomerative partitions are among the starts. For a few cells they take most of the
-        time and are rarely missed.
+        time and are rarely missed; the race of the others is then longer.
     """
     table = _Table(rows, ridge, prior, hierarchical)
     if rows.n_rows <= 2 * PART_ROWS:
@@ -135,6 +139,8 @@ class _Table:
         self.rows = rows
         self.hierarchical = hierarchical
         self.batch = Batch(rows, ridge, prior)
+        # with a ridge EM passes the likelihood's top: that it falls says nothing of a step's length
+        self.stride = 1.0 if ridge else STRIDE
         self.best: dict[Cell, Outcome] = {}
         self.fresh: set[Cell] = set()
 
@@ -156,7 +162,7 @@ class _Table:
         batch = [Candidate(cell[0], moments) for cell, moments in candidates]
         if not batch:
             return
-        for outcome in self.batch.run(batch, tol, max_iter, race=race, stride=STRIDE):
+        for outcome in self.batch.run(batch, tol, max_iter, race=race, stride=self.stride):
             cell = outcome.family, len(outcome.moments)
             before = self.best[cell].objective if cell in self.best else -np.inf
             if outcome.plausible and outcome.objective > before:
@@ -172,10 +178,13 @@ class _Table:
         whole, drawn = self._partitions(numbers, rng), self._drawn(numbers, rng)
         self.run([(cell, m) for cell in cells for m in whole.get(cell[1], [])], COARSE, FIRST)
         others = [(cell, m) for cell in cells for m in drawn.get(cell[1], [])]
+        race, most = (SHORT, LONG) if self.rows.n_features > 1 else (SHORT_OF_ONE, LONG)
+        if not self.hierarchical:
+            race, most = SHORT_OF_FEW, LONG_OF_FEW
         for _ in range(ROUNDS):
             fresh, self.fresh = self.fresh, set()
             others += self._neighbours(cells, fresh)
-            self.run(others, COARSE, race=SHORT if self.rows.n_features > 1 else SHORT_OF_ONE)
+            self.run(others, COARSE, most, race)
             others = []
 
     def finish(self, cells: list[Cell], tol: float) -> None:
@@ -207,14 +216,20 @@ class _Table:
         return {k: [self.batch.of_labels(levels[k], k)] for k in numbers if k in levels}
 
     def _drawn(self, numbers: list[int], rng: np.random.Generator) -> dict[int, list[FloatArray]]:
-        """Moments of clusters about draws of seeds, by distance between standardised rows."""
-        draws = DRAWS if self.rows.n_features > 1 else DRAWS_OF_ONE
-        partitions = drawn_partitions(self.rows.standardised(), max(numbers), draws, rng)
-        return {
-            k: [self.batch.of_labels(labels, k) for labels in partitions[k]]
-            for k in numbers
-            if k > 1
-        }
+        """Moments of clusters about draws of seeds.
+
+        By distance between standardised rows, and between rows whose covariance is the identity:
+        the former know no correlation, the latter let it vanish.
+        """
+        drawn: dict[int, list[FloatArray]] = {k: [] for k in numbers if k > 1}
+        views, draws = [self.rows.standardised()], DRAWS_OF_ONE
+        if self.rows.n_features > 1:
+            views, draws = [*views, _sphered(self.rows)], DRAWS // 2
+        for rows in views:
+            partitions = drawn_partitions(rows, max(numbers), draws, rng)
+            for k, moments in drawn.items():
+                moments += [self.batch.of_labels(labels, k) for labels in partitions[k]]
+        return drawn
 
     def _greater_nested(self, cell: Cell) -> Iterable[FloatArray]:
         """Moments of the best fit of a family within this one, if it is better than this one's."""
@@ -283,3 +298,11 @@ class _Table:
         joined = np.delete(moments, j, axis=0)
         joined[i - (i > j)] += moments[j]
         return joined
+
+
+def _sphered(rows: Rows) -> Rows:
+    """The rows in coordinates in which their covariance is the identity; flat directions vanish."""
+    variances, axes = np.linalg.eigh(rows.standardised().covariance)
+    sound = variances > FLAT * variances[-1]
+    scaled = rows.standardised().X @ (axes[:, sound] / np.sqrt(variances[sound]))
+    return Rows(scaled, rows.weights)

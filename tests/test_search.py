@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import gmm
 from gmm.families import FAMILIES
 from gmm.rows import as_rows
-from gmm.search import FINE, _Table, search, search_parts
+from gmm.search import FINE, _sphered, _Table, search, search_parts
 
 FOURTEEN = [name for name in FAMILIES if len(name) == 3]
 
@@ -119,3 +119,27 @@ def test_all_families_find_the_truth_they_are_given() -> None:
         X = truth.sample(400, 1)[0]
         found = search(as_rows(X), [(family, 3)], np.random.default_rng(0))
         assert found[family, 3].log_likelihood >= truth.log_likelihood(X)
+
+
+def test_needles_are_found_however_they_are_turned() -> None:
+    """Two parallel needles: to distances between standardised rows they look like one cloud."""
+    rng = np.random.default_rng(1)
+    X = np.column_stack([rng.uniform(-5, 5, 120), 0.1 * rng.standard_normal(120)])
+    X[60:, 1] += 1.0
+    apart = gmm.fit(X, 2, random_state=0).log_likelihood  # here the features are the axes
+    for degrees in (0, 20, 45, 80):
+        angle = np.deg2rad(degrees)
+        cos, sin = np.cos(angle), np.sin(angle)
+        turned = X @ np.array([[cos, sin], [-sin, cos]])
+        found = search(as_rows(turned), [("VVV", 2)], np.random.default_rng(0))
+        assert found["VVV", 2].log_likelihood == pytest.approx(apart, abs=1e-2)
+
+
+def test_sphered_rows_have_the_identity_as_covariance() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 3)) @ rng.standard_normal((3, 3))
+    weights = rng.uniform(0.5, 2, 50)
+    flat = np.column_stack([X, X @ [1.0, 2.0, -1.0]])
+    for rows in (as_rows(X, weights), as_rows(flat, weights)):
+        covariance = _sphered(rows).covariance
+        np.testing.assert_allclose(covariance, np.eye(3), atol=1e-9)
