@@ -134,7 +134,7 @@ class _Merging:
         return terms
 
     def _joined(self, i: int, others: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Counts and scatter matrices of cluster i joined to each of others."""
+        """Counts and scatter matrices of i joined to each of others (:eq:`eq-union-scatter`)."""
         step = self.means[others] - self.means[i]
         counts = self.counts[others] + self.counts[i]
         between = self.counts[others] * self.counts[i] / counts

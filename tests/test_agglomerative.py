@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import gmm
-from gmm.agglomerative import _whitened, agglomerative, hierarchy
+from gmm.agglomerative import _Merging, _whitened, agglomerative, hierarchy
 from gmm.rows import as_rows
 
 Floats = NDArray[np.float64]
@@ -46,6 +46,22 @@ def test_every_merger_is_the_best_of_all_pairs(d: int) -> None:
             merged = np.where(before == b, a, before)
             values.append(criterion(Z, merged, alpha))
         assert criterion(Z, after, alpha) == pytest.approx(min(values), rel=1e-12)
+
+
+@pytest.mark.derives("prop-union-scatter", "eq-union-scatter")
+def test_the_scatter_of_a_union_is_that_of_its_rows() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20, 3))
+    merging = _Merging(X, np.ones(20))
+    for _ in range(15):
+        merging.step()
+    one, *others = np.flatnonzero(merging.alive).tolist()
+    counts, scatter = merging._joined(one, np.array(others))
+    for other, count, matrix in zip(others, counts, scatter, strict=True):
+        rows = X[np.isin(merging.owner, (one, other))]
+        residuals = rows - rows.mean(axis=0)
+        assert count == len(rows)
+        np.testing.assert_allclose(matrix, residuals.T @ residuals, rtol=1e-10, atol=1e-12)
 
 
 def test_levels_are_nested_partitions() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
+from math import comb, exp, factorial, log, sqrt
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -177,3 +180,89 @@ def test_fits_take_every_start(old_faithful: Floats) -> None:
     for start in STARTS:
         found = gmm.fit(old_faithful, 2, start=start, random_state=0)
         assert found.log_likelihood == pytest.approx(-1130.264, abs=1e-2)
+
+
+# ---------------------------------------------------------------- the chapter's results
+
+
+def means_only(X: Floats, means: Floats, n_iter: int) -> gmm.Fit:
+    """EM with equal weights and unit covariances, of which only the means are free."""
+    k = len(means)
+    start = gmm.Mixture(np.full(k, 1 / k), means, np.ones(k), "VII")
+    return gmm.fit(
+        X, k, "VII", start=start, fixed=("weights", "covariances"), tol=0, max_iter=n_iter
+    )
+
+
+def far_enough(n: int, k: int, s: float, least: float, greatest: float) -> bool:
+    exponent = 0.5 * (2 * s + 1) ** 2 - 0.5 * least * (least - 4 * s - 2)
+    return least >= 4 * s + 2 and n * k * (greatest + s) * exp(exponent) < 1
+
+
+@pytest.mark.derives("thm-allotments", "eq-far-groups")
+@pytest.mark.parametrize("seed", range(6))
+def test_far_groups_keep_the_components_that_are_allotted_to_them(seed: int) -> None:
+    """From any means near their groups EM stays, and ends where no step goes up."""
+    rng = np.random.default_rng(seed)
+    s, k, n = 0.8, 4, 24
+    centres = 11.0 * np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.9]])
+    gaps = [float(np.linalg.norm(a - b)) for a, b in combinations(centres, 2)]
+    assert far_enough(n, k, s, min(gaps), max(gaps))
+    angles, radii = rng.uniform(0, 2 * np.pi, n), s * np.sqrt(rng.random(n))
+    circle = radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+    X = centres[np.arange(n) % 3] + circle
+    allotments = [a for a in product(range(3), repeat=k) if set(a) == {0, 1, 2}]
+    allotment = np.array(allotments[int(rng.integers(len(allotments)))])
+    directions = rng.standard_normal((k, 2))
+    directions *= (s + 1) / np.linalg.norm(directions, axis=1, keepdims=True)
+    begin = centres[allotment] + directions  # on the border of the theorem's set
+    for n_iter in (1, 2, 500):
+        found = means_only(X, begin, n_iter)
+        away = np.linalg.norm(found.mixture.means - centres[allotment], axis=1)
+        assert (away < s + 1).all()
+    top = found.mixture
+    for _ in range(50):
+        moved = top.means + 1e-3 * rng.standard_normal((k, 2))
+        near = gmm.Mixture(top.weights, moved, top.stored, "VII").log_likelihood(X)
+        assert near <= found.log_likelihood + 1e-9
+
+
+@pytest.mark.derives("cor-bad-maxima")
+@pytest.mark.parametrize(("u", "m"), [(2.0, 5), (4.0, 5), (4.0, 50)])
+def test_a_bad_maximum_lacks_what_the_corollary_says(u: float, m: int) -> None:
+    c = 100.0
+    assert far_enough(3 * m, 3, u, c, c)
+    X = np.repeat([[-u], [u], [c]], m, axis=0)
+    best = means_only(X, np.array([[-u], [u], [c]]), 300).log_likelihood
+    bad = means_only(X, np.array([[0.1], [c - 0.5], [c + 0.5]]), 300)
+    assert abs(bad.mixture.means[0, 0]) < u + 1
+    assert best - bad.log_likelihood >= m * u**2 - 3 * m * log(3)
+    assert m * u**2 - 3 * m * log(3) > 0
+
+
+@pytest.mark.derives("prop-restarts", "eq-restarts")
+def test_the_best_of_several_runs_by_counting_all_outcomes() -> None:
+    p = 0.3
+    for runs in range(1, 9):
+        hit = 0.0
+        for outcome in product((True, False), repeat=runs):
+            chance = float(np.prod([p if good else 1 - p for good in outcome]))
+            hit += chance * any(outcome)
+        assert hit == pytest.approx(1 - (1 - p) ** runs, rel=1e-12)
+        for delta in (0.5, 0.1, 0.01):
+            assert (1 - hit <= delta) == (runs >= log(delta) / log(1 - p))
+    mean = sum(r * p * (1 - p) ** (r - 1) for r in range(1, 400))
+    assert mean == pytest.approx(1 / p, rel=1e-12)
+
+
+@pytest.mark.derives("prop-random-seeds", "eq-random-seeds")
+def test_random_rows_hit_every_cluster_as_often_as_counted() -> None:
+    for k, m in ((2, 3), (3, 3), (3, 4), (4, 2)):
+        draws = list(combinations(range(k * m), k))
+        hits = sum(len({row // m for row in draw}) == k for draw in draws)
+        assert hits / len(draws) == pytest.approx(m**k / comb(k * m, k), rel=1e-12)
+    for k in range(1, 100):
+        limit = factorial(k) / k**k
+        m = 10**7
+        assert m**k / comb(k * m, k) == pytest.approx(limit, rel=1e-4)
+        assert limit <= exp(1) * sqrt(k) * exp(-k) * (1 + 1e-12)

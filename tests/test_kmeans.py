@@ -191,3 +191,85 @@ def test_draws_take_far_rows_first_and_rows_that_are_equal_last() -> None:
     for labels in drawn_partitions(as_rows(X), 3, 6, np.random.default_rng(0))[3]:
         assert len(np.unique(np.column_stack([truth, labels]), axis=0)) == 3
     assert drawn_partitions(as_rows(np.ones((5, 1))), 3, 2, np.random.default_rng(0))[3].max() == 0
+
+
+# ---------------------------------------------------------------- the chapter's results
+
+
+@pytest.mark.derives("prop-small-variance", "eq-small-variance")
+def test_small_variances_make_the_likelihood_a_sum_of_squares() -> None:
+    rng = np.random.default_rng(0)
+    X, means = rng.standard_normal((40, 3)), rng.standard_normal((4, 3))
+    squares = cdist(X, means) ** 2
+    least = squares.min(axis=1).sum()
+    for variance in (10.0, 1.0, 1e-2, 1e-4):
+        mixture = gmm.Mixture(np.full(4, 0.25), means, np.full(4, variance), "VII")
+        constant = 0.5 * X.size * np.log(2 * np.pi * variance)
+        value = -2 * variance * (mixture.log_likelihood(X) + constant)
+        assert least * (1 - 1e-9) <= value
+        assert value <= (least + 2 * variance * len(X) * np.log(4)) * (1 + 1e-9)
+    shares = mixture.responsibilities(X)
+    np.testing.assert_allclose(shares, np.eye(4)[squares.argmin(axis=1)], atol=1e-6)
+
+
+@pytest.mark.derives("thm-lloyd", "eq-sum-of-squares")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_pass_raises_the_sum_of_squares_and_the_last_changes_nothing(weighted: bool) -> None:
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((60, 2))
+    weights = rng.uniform(0.2, 3, 60) if weighted else None
+    w = np.ones(60) if weights is None else weights
+
+    def cost(labels: NDArray[np.int64], centres: Floats) -> float:
+        return float(w @ ((X - centres[labels]) ** 2).sum(axis=1))
+
+    centres = X[:5]
+    values = []
+    for _ in range(200):
+        before = centres
+        labels, centres = kmeans(X, 5, start=before, max_iter=1, sample_weight=weights)
+        values += [cost(labels, before), cost(labels, centres)]
+        if (before == centres).all():
+            break
+    assert len(values) < 400
+    assert len(values) > 6
+    assert (np.diff(values) <= 1e-12 * values[0]).all()
+    np.testing.assert_array_equal(labels, cdist(X, centres).argmin(axis=1))
+
+
+def cost_of(A: Floats, seeds: Floats) -> float:
+    return float((cdist(A, seeds) ** 2).min(axis=1).sum())
+
+
+@pytest.mark.derives("lem-uniform-seed", "lem-distant-seed")
+@pytest.mark.parametrize("seed", range(5))
+def test_a_drawn_seed_costs_at_most_as_much_as_the_lemmas_say(seed: int) -> None:
+    """Expectations as sums over all rows that can be drawn."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((12, 2)) * rng.uniform(0.1, 5, 2)
+    least = float(((A - A.mean(axis=0)) ** 2).sum())
+    uniform = np.mean([cost_of(A, row[None]) for row in A])
+    assert uniform == pytest.approx(2 * least, rel=1e-12)
+    for far in (0.1, 1.0, 100.0):
+        S = far * rng.standard_normal((3, 2))
+        squares = (cdist(A, S) ** 2).min(axis=1)
+        costs = np.array([cost_of(A, np.vstack([S, row])) for row in A])
+        assert squares @ costs / squares.sum() <= 8 * least * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_seeds_keep_the_guarantee_of_arthur_and_vassilvitskii(seed: int) -> None:
+    """The expectation over both draws, against the best of all divisions in two."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((9, 2)) + 8.0 * rng.integers(0, 2, (9, 1))
+    expected = 0.0
+    for first in X:
+        squares = ((X - first) ** 2).sum(axis=1)
+        costs = np.array([cost_of(X, np.vstack([first, second])) for second in X])
+        expected += float(squares @ costs / squares.sum()) / len(X)
+    least = min(
+        sum(((part - part.mean(axis=0)) ** 2).sum() for part in (X[mask], X[~mask]))
+        for code in range(1, 2**8)
+        for mask in [(code >> np.arange(9)) % 2 == 1]
+    )
+    assert least <= expected <= 8 * (np.log(2) + 2) * least
