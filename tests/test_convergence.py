@@ -741,3 +741,148 @@ def test_the_stored_problems_keep_what_is_promised() -> None:
         assert np.median(ratios[slow]) >= median
         # a tenth slower, or one pass
         assert (passes <= np.maximum(em * 1.1, em + 1)).all()
+
+
+# ---------------------------------------------------------------- where EM ends, and how fast
+
+MURRAY = np.array(
+    [[1, 1], [1, -1], [-1, 1], [-1, -1]]
+    + 2 * [[2, np.nan], [-2, np.nan], [np.nan, 2], [np.nan, -2]]
+)
+
+
+@pytest.mark.derives("thm-convergence")
+@pytest.mark.parametrize("seed", range(4))
+def test_iterates_that_stay_in_a_compact_set_end_at_a_fixed_point(seed: int) -> None:
+    """With a prior nothing collapses: values rise, steps vanish, and the gradient does too."""
+    rows = gmm.datasets.watching_em().X
+    run = gmm.fit(
+        rows, 3, start="random", prior="default", tol=0, max_iter=3000, keep=1, random_state=seed
+    )
+    prior = gmm.prior.default_prior(rows, 3)
+    objective = [
+        mixture.log_likelihood(rows) + prior.log_density(mixture)
+        for _, mixture in sorted(run.trace.mixtures.items())[:200]
+    ]
+    assert (np.diff(objective) > -1e-9 * abs(objective[0])).all()
+    steps = [
+        np.abs(run.trace.mixtures[i + 1].means - run.trace.mixtures[i].means).max()
+        for i in (0, 50, 2998)
+    ]
+    assert steps[-1] < 1e-10 < steps[0]
+
+    def value(shift: float, k: int, j: int) -> float:
+        means = run.mixture.means.copy()
+        means[k, j] += shift
+        moved = gmm.Mixture(run.mixture.weights, means, run.mixture.covariances)
+        return moved.log_likelihood(rows) + prior.log_density(moved)
+
+    for k in range(3):
+        for j in range(2):
+            assert abs(value(1e-4, k, j) - value(-1e-4, k, j)) / 2e-4 < 1e-3
+
+
+@pytest.mark.derives("thm-convergence")
+def test_a_fixed_point_need_not_be_a_maximum() -> None:
+    """Murray's twelve points: −30.0333 at the saddle, −29.9743 at the two maxima."""
+    ends = {}
+    for rho in (0.0, 1e-6, 0.3, -0.3):
+        start = gmm.Mixture([1.0], [[0.0, 0.0]], [[[1.0, rho], [rho, 1.0]]])
+        run = gmm.fit(MURRAY, 1, start=start, missing="em", tol=1e-15, max_iter=1000)
+        (a, b), (_, c) = run.mixture.covariances[0]
+        ends[rho] = run.log_likelihood, b / np.sqrt(a * c), a
+    assert ends[0.0] == pytest.approx((-30.0333, 0.0, 2.5), abs=1e-4)
+    for rho in (1e-6, 0.3):
+        assert ends[rho] == pytest.approx((-29.9743, 0.5, 8 / 3), abs=1e-4)
+    assert ends[-0.3] == pytest.approx((-29.9743, -0.5, 8 / 3), abs=1e-4)
+
+
+@pytest.mark.derives("prop-ridge-of-fixed-points")
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5])
+def test_a_split_fixed_point_is_a_fixed_point(share: float) -> None:
+    rows = gmm.datasets.old_faithful().X
+    two = gmm.fit(rows, 2, tol=0, max_iter=500, random_state=0).mixture
+    split = gmm.Mixture(
+        np.array([share * two.weights[0], (1 - share) * two.weights[0], two.weights[1]]),
+        two.means[[0, 0, 1]],
+        two.covariances[[0, 0, 1]],
+    )
+    assert split.log_likelihood(rows) == pytest.approx(two.log_likelihood(rows), rel=1e-13)
+    after = gmm.fit(rows, 3, start=split, tol=0, max_iter=1).mixture
+    np.testing.assert_allclose(after.weights, split.weights, rtol=1e-9)
+    np.testing.assert_allclose(after.means, split.means, rtol=1e-9)
+    np.testing.assert_allclose(after.covariances, split.covariances, rtol=1e-7)
+
+
+@pytest.mark.derives("thm-em-gradient")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_of_em_is_a_preconditioned_gradient(weighted: bool) -> None:
+    """Differences of the log-likelihood, by scipy's densities, against one EM step."""
+    rng = np.random.default_rng(1)
+    rows = np.asarray(gmm.datasets.old_faithful().X[:80])
+    w = rng.uniform(0.5, 2.0, len(rows)) if weighted else np.ones(len(rows))
+    at = gmm.fit(rows, 2, start="random", max_iter=3, tol=0, random_state=17).mixture
+    after = gmm.fit(rows, 2, start=at, tol=0, max_iter=1, sample_weight=w).mixture
+
+    def log_likelihood(a: Floats, means: Floats, covariances: Floats) -> float:
+        joint = np.column_stack(
+            [
+                a[k] + stats.multivariate_normal(means[k], covariances[k]).logpdf(rows)
+                for k in range(2)
+            ]
+        )
+        return float(w @ (np.logaddexp.reduce(joint, axis=1) - np.logaddexp.reduce(a)))
+
+    a, means, covariances = np.log(at.weights), at.means, at.covariances
+    counts = w @ at.responsibilities(rows)
+
+    def slope(direction: tuple[Floats, Floats, Floats], h: float = 1e-5) -> float:
+        x, y, z = direction
+        up = log_likelihood(a + h * x, means + h * y, covariances + h * z)
+        return (up - log_likelihood(a - h * x, means - h * y, covariances - h * z)) / (2 * h)
+
+    zero = np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2, 2))
+    for k in range(2):
+        d_weight = np.eye(2)[k], zero[1], zero[2]
+        moved = after.weights[k] - at.weights[k]
+        assert moved == pytest.approx(slope(d_weight) / w.sum(), abs=1e-8)
+        score = np.array([slope((zero[0], _unit((2, 2), (k, j)), zero[2])) for j in range(2)])
+        delta = after.means[k] - at.means[k]
+        np.testing.assert_allclose(delta, covariances[k] @ score / counts[k], atol=1e-6)
+        G = np.empty((2, 2))
+        for i in range(2):
+            for j in range(2):
+                both = _unit((2, 2, 2), (k, i, j)) + _unit((2, 2, 2), (k, j, i))
+                G[i, j] = slope((zero[0], zero[1], both)) / 2
+        step = 2 / counts[k] * covariances[k] @ G @ covariances[k] - np.outer(delta, delta)
+        np.testing.assert_allclose(after.covariances[k] - covariances[k], step, atol=1e-4)
+        assert np.sum(G * (covariances[k] @ G @ covariances[k])) >= 0
+
+
+def _unit(shape: tuple[int, ...], at: tuple[int, ...]) -> Floats:
+    array = np.zeros(shape)
+    array[at] = 1.0
+    return array
+
+
+@pytest.mark.derives("thm-em-jacobian", "prop-gain-ratio")
+@pytest.mark.parametrize("distance", [2.8, 3.6, 4.5])
+def test_the_rate_is_the_missing_share_of_the_information(distance: float) -> None:
+    """Predicted from one pass at the end, measured on a run that ends there: within 1 %."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((600, 2))
+    rows[:300, 0] += distance
+    first = gmm.fit(rows, 2, n_starts=3, random_state=0).mixture
+    end = gmm.fit(rows, 2, start=first, tol=0, max_iter=2000).mixture
+    parts = gmm.inference.information(end, rows)
+    shares, directions = np.linalg.eig(np.linalg.solve(parts.complete, parts.missing))
+    slowest = shares.real.argmax()
+    u = directions[:, slowest].real
+    u *= 0.3 / np.sqrt(u @ parts.observed @ u)
+    aside = gmm.inference.from_coordinates(gmm.inference.coordinates(end) + u, end)
+    run = gmm.fit(rows, 2, start=aside, tol=0, max_iter=600)
+    gains = np.diff(run.trace.log_likelihood)
+    clear = np.flatnonzero(gains > 1e-9)
+    last = clear[-max(3, len(clear) // 3) :]
+    rate = np.exp(np.polyfit(last, np.log(gains[last]), 1)[0])
+    assert rate == pytest.approx(shares.real[slowest] ** 2, rel=0.01)
