@@ -49,6 +49,22 @@ def test_it_ends_in_a_geometric_decay_that_leaves_little(fit: gmm.Fit) -> None:
     assert left < 1e-5
 
 
+def test_means_about_the_same_point_do_not_part_to_first_order(rows: Floats) -> None:
+    """With the data's covariance in each component an M-step moves them by second order only."""
+    directions = np.array([[1.0, -0.5], [-2.0, 1.5], [1.0, -1.0]])
+    moved = []
+    for size in (1e-3, 1e-4):
+        start = gmm.Mixture(
+            np.full(3, 1 / 3),
+            rows.mean(axis=0) + size * directions,
+            np.tile(np.cov(rows.T, bias=True), (3, 1, 1)),
+        )
+        after = gmm.fit(rows, 3, start=start, tol=0, max_iter=1).mixture
+        moved.append(np.abs(after.means - start.means).max() / size)
+    assert moved[0] < 0.01
+    assert moved[1] < 0.2 * moved[0]
+
+
 def test_the_fit_has_the_weights_of_the_sample_not_those_stated(fit: gmm.Fit) -> None:
     found = fit.mixture
     order = [int(np.argmin(((found.means - mean) ** 2).sum(axis=1))) for mean in STATED.means]
