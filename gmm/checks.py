@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "ConvergenceWarning",
+    "EmptyComponentError",
     "FileFormatError",
     "MissingDataWarning",
     "SingularCovarianceError",
@@ -31,6 +32,18 @@ class SingularCovarianceError(ValueError):
     likelihood is unbounded (:prf:ref:`thm-unbounded`): a constant column, equal rows, a component
     that has shrunk onto fewer than ``d + 1`` distinct points.
     """
+
+
+class EmptyComponentError(SingularCovarianceError):
+    """A component is responsible for no row, so its mean and its covariance are undefined."""
+
+    @classmethod
+    def of(cls, k: int) -> EmptyComponentError:
+        """The error of component k."""
+        return cls(
+            f"component {k} is responsible for no row, so its mean is undefined; "
+            "take fewer components or another start"
+        )
 
 
 class ConvergenceWarning(UserWarning):

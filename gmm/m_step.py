@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmm.checks import FloatArray, SingularCovarianceError, as_non_negative
+from gmm.checks import EmptyComponentError, FloatArray, as_non_negative
 from gmm.families import FAMILIES, Groups, Scatter, parse_family, update
 from gmm.mixture import Mixture
 from gmm.prior import Prior
@@ -93,10 +93,7 @@ def m_step(
     responsible = statistics.counts > EMPTY * statistics.total_weight
     if not responsible.all():
         empty = int(np.argmin(responsible))
-        raise SingularCovarianceError(
-            f"component {empty} is responsible for no row, so its mean is undefined; "
-            "take fewer components or another start"
-        )
+        raise EmptyComponentError.of(empty)
     means = statistics.means()
     if held is not None:
         weights, means = held.weights(weights), held.means(means)

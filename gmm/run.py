@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gmm.checkpoint import Checkpoint, inner_state, set_inner_state
-from gmm.checks import SingularCovarianceError, as_choice, as_count, read_only
+from gmm.checks import EmptyComponentError, SingularCovarianceError, as_choice, as_count, read_only
 from gmm.convergence import NATURAL, Ascent, PlainEM, State, ascent
 from gmm.families import FAMILIES
 from gmm.mixture import Mixture
@@ -222,6 +222,8 @@ class Course:
         way = self.plain if self.is_near else self.way
         try:
             state, tried, is_em_step = way.advance(self.steps, self.state, self.gain)
+        except EmptyComponentError:
+            raise
         except SingularCovarianceError as error:
             raise SingularCovarianceError(
                 f"a component has collapsed: {error}; the likelihood is unbounded there (take "

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gmm.checks import FloatArray, SingularCovarianceError
+from gmm.checks import EmptyComponentError, FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES, restrict
 from gmm.m_step import EMPTY, NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
@@ -191,9 +191,7 @@ class SmallSteps:
         means, covariances = [], []
         for m in moments:
             if not m[0] > EMPTY * total:
-                raise SingularCovarianceError(
-                    f"component {len(weights)} is responsible for no row, so its mean is undefined"
-                )
+                raise EmptyComponentError.of(len(weights))
             mean, packed = self.central(m)
             weights.append(m[0] / total)
             means.append(mean)
