@@ -48,8 +48,11 @@ def test_two_steps_by_hand_are_those_of_the_package(rows: Floats) -> None:
 
 
 def test_bic_chooses_four_and_full_covariances(rows: Floats, fit: gmm.Fit) -> None:
-    for k in (2, 3, 5, 6):
-        assert fit.bic < gmm.fit(rows, k, n_starts=10, random_state=0).bic - 10
+    table = gmm.select(rows, range(1, 9), families="VVV", random_state=0)
+    assert table.best.mixture.n_components == 4
+    assert table.best.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-4)
+    for k in (1, 2, 3, 5, 6, 7, 8):
+        assert fit.bic < table.bic("VVV", k) - 10
     for family in ("VVI", "VII"):
         assert fit.bic < gmm.fit(rows, 4, family, n_starts=10, random_state=0).bic - 100
 
@@ -62,6 +65,34 @@ def test_most_starts_end_well_and_some_do_not(rows: Floats, fit: gmm.Fit, start:
     found = np.abs(ends - fit.log_likelihood) < 0.01
     assert 0.7 < found.mean() < 1.0
     assert ends[~found].max() < fit.log_likelihood - 100
+
+
+def test_what_k_means_misses_has_one_centre_on_the_crossing_pair(
+    rows: Floats, fit: gmm.Fit
+) -> None:
+    """And it does not find the best end more often than random rows do."""
+    found = {"random": 0, "k-means": 0}
+    for start in found:
+        for seed in range(100):
+            run = gmm.fit(rows, 4, start=start, random_state=seed)
+            good = run.log_likelihood > fit.log_likelihood - 0.01
+            found[start] += good
+            if start == "k-means" and not good:
+                assert np.sum(run.mixture.means[:, 0] < 0) == 1
+    assert found["k-means"] <= found["random"]
+
+
+def test_three_components_are_found_from_random_rows_and_not_from_k_means(rows: Floats) -> None:
+    """All runs from k-means agree, and the maximum where they agree is an inferior one."""
+    ends = [
+        gmm.fit(rows, 3, start="k-means", random_state=seed).log_likelihood for seed in range(20)
+    ]
+    assert np.ptp(ends) < 0.01
+    better = gmm.fit(rows, 3, start="random", n_starts=20, random_state=0)
+    assert better.log_likelihood > max(ends) + 50
+    assert np.sum(better.mixture.means[:, 0] < 0) == 2
+    chosen = gmm.select(rows, range(1, 9), families="VVV", random_state=0)
+    assert chosen.log_likelihood("VVV", 3) == pytest.approx(better.log_likelihood, abs=1e-3)
 
 
 def test_labels_agree_but_for_the_crossing(rows: Floats, fit: gmm.Fit) -> None:
@@ -115,3 +146,29 @@ def test_two_for_one_is_a_valley(rows: Floats, fit: gmm.Fit) -> None:
     caught = gmm.fit(rows, 4, start=start, tol=1e-10)
     assert caught.converged
     assert caught.log_likelihood < fit.log_likelihood - 100
+
+
+def test_the_averages_of_the_m_step_maximise_the_bound(rows: Floats) -> None:
+    """The bound at the weighted averages is above that at points near and far."""
+    rng = np.random.default_rng(0)
+    r = rng.dirichlet(np.ones(2), len(rows))
+    counts = r.sum(axis=0)
+    means = r.T @ rows / counts[:, None]
+    covariances = [np.cov(rows.T, aweights=r[:, k], bias=True) for k in range(2)]
+
+    def bound(weights: Floats, means: Floats, covariances: list[Floats]) -> float:
+        return sum(
+            float(r[:, k] @ (np.log(weights[k]) + multivariate_normal(m, c).logpdf(rows)))
+            for k, (m, c) in enumerate(zip(means, covariances, strict=True))
+        )
+
+    best = bound(counts / len(rows), means, covariances)
+    for size in (0.01, 0.1, 1.0):
+        for _ in range(20):
+            weights = rng.dirichlet(np.ones(2))
+            moved = means + size * rng.standard_normal((2, 2))
+            twist = [np.eye(2) + 0.3 * size * rng.standard_normal((2, 2)) for _ in range(2)]
+            turned = [t @ c @ t.T for t, c in zip(twist, covariances, strict=True)]
+            assert bound(weights, moved, turned) < best
+            assert bound(counts / len(rows), moved, covariances) < best
+            assert bound(counts / len(rows), means, turned) < best
