@@ -84,7 +84,9 @@ def fit(
     family : str
         What the covariances have in common: VVV (full), EEE (tied), VVI (diag), VII (spherical).
     start : str, Mixture or array (K, d)
-        Where EM begins; see :func:`gmm.initial.starting_mixture`.
+        Where EM begins: "k-means", "k-means++", "agglomerative", "short-runs", "random",
+        "random-responsibilities" or "octant", a mixture, or means; see
+        :func:`gmm.initial.starting_mixture`.
     n_starts : int
         Runs from different draws of the start; the best is returned.
     tol : float
