@@ -30,6 +30,7 @@ from gmm import ConvergenceWarning, GaussianMixture, SingularCovarianceError, da
 from gmm.families import FAMILIES, stored_shape
 
 pandas: Any = import_module("pandas")  # it has no type stubs
+polars = import_module("polars")
 Floats = NDArray[np.float64]
 KINDS = ("full", "tied", "diag", "spherical")
 
@@ -328,6 +329,29 @@ def test_names_of_features_are_kept_and_compared() -> None:
         model.fit(X.set_axis(["a", 1], axis=1))
     model.fit(X.to_numpy())
     assert not hasattr(model, "feature_names_in_")
+
+
+def test_polars_tables_are_taken_as_those_of_pandas() -> None:
+    rows = datasets.old_faithful().X
+    X = polars.DataFrame({"eruptions": rows[:, 0], "waiting": rows[:, 1]})
+    model = gmm.GaussianMixture(2, random_state=0).fit(X)
+    assert model.feature_names_in_.tolist() == ["eruptions", "waiting"]
+    plain = gmm.GaussianMixture(2, random_state=0).fit(rows)
+    np.testing.assert_array_equal(model.means_, plain.means_)
+    np.testing.assert_array_equal(model.predict(X), plain.predict(rows))
+    with pytest.raises(ValueError, match="The feature names should match those that were passed"):
+        model.predict(X.rename({"waiting": "wait"}))
+    gaps = X.with_columns(
+        waiting=polars.when(polars.col("eruptions") > 5).then(None).otherwise(1.0)
+    )
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(gaps)
+    filled = gmm.GaussianMixture(2, random_state=0, missing="em").fit(
+        X.with_columns(
+            waiting=polars.when(polars.col("eruptions") > 5).then(None).otherwise("waiting")
+        )
+    )
+    assert np.isfinite(filled.means_).all()
 
 
 def test_weights_are_routed_where_they_are_asked_for() -> None:
