@@ -22,7 +22,6 @@ from gmm import plots
 Floats = NDArray[np.float64]
 
 SHOWN = [0, 5, 10, 15, 20, 25]
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def write(template: Path, cache: Path, target: Path) -> None:
@@ -90,7 +89,8 @@ def compute(folder: Path) -> dict[str, Any]:
         "k": "4",
         "parameters": str(fit.n_parameters),
         "first": number(watched.trace.log_likelihood[0], 1),
-        "last": number(fit.log_likelihood, 1),
+        "last": number(watched.trace.log_likelihood[-1], 1),
+        "best": number(fit.log_likelihood, 1),
         "iterations": str(watched.n_iter),
         "smallest_gain": power_of_ten(float(gains.min())),
         "found_random": starts[0]["count"],
@@ -115,14 +115,15 @@ def compare(X: Floats, kind: str, best: float) -> dict[str, Any]:
         "found": f"{100 * share:.0f} %",
         "iterations": f"{np.median([run.n_iter for run in runs]):.0f}",
         "worst": number(min(ends), 1),
-        "five": f"{100 * (1 - (1 - share) ** 5):.3f} %",
+        "five": power_of_ten((1 - share) ** 5),
         "ends": ends,
     }
 
 
 def selection(X: Floats) -> list[dict[str, Any]]:
-    """Return the criterion for one to seven components."""
-    fits = [gmm.fit(X, k, n_starts=10, random_state=0) for k in range(1, 8)]
+    """Return the criterion for one to eight components."""
+    table = gmm.select(X, range(1, 9), families="VVV", random_state=0)
+    fits = [table.fit("VVV", k) for k in table.n_components]
     least = min(fit.bic for fit in fits)
     return [
         {
@@ -164,12 +165,12 @@ def draw(folder: Path, X: Floats, fit: gmm.Fit, watched: gmm.Fit) -> None:
     figure = panels[0].figure
     figure.set_size_inches(9.6, 1.75)
     save(folder / "ellipses.svg")
-    figure, ax = plt.subplots(figsize=(6.4, 1.9))
+    figure, ax = plt.subplots(figsize=(6.4, 1.65))
     plots.log_likelihood(watched, ax)
     values = watched.trace.log_likelihood
     ax.plot(SHOWN, values[SHOWN], "o", ms=6, mfc="none", mec=plots.INK)
     save(folder / "trace.svg")
-    figure, axes = plt.subplots(1, 3, figsize=(9.0, 2.5), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(9.0, 2.35), sharex=True, sharey=True)
     plots.responsibilities(X, fit.mixture, axes[0])
     plots.density(fit.mixture, X, axes[1])
     log_density = fit.mixture.log_density(X)
@@ -177,7 +178,8 @@ def draw(folder: Path, X: Floats, fit: gmm.Fit, watched: gmm.Fit) -> None:
     axes[2].plot(*X.T, ".", ms=2, color=plots.MUTED)
     axes[2].plot(*rare.T, "x", ms=5, color=plots.PALETTE[1])
     for ax in axes:
-        ax.set(xlabel="", ylabel="")
+        ax.set(xlabel="$x_1$", ylabel="")
+    axes[0].set_ylabel("$x_2$")
     save(folder / "uses.svg")
 
 
@@ -193,7 +195,7 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def power_of_ten(value: float) -> str:
-    """Return a small number as one digit times a power of ten."""
+def power_of_ten(value: float) -> dict[str, str]:
+    """Return a small number as one digit and the power of ten that it multiplies."""
     digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit} × 10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return {"digit": number(float(digit), 0), "exponent": number(float(exponent), 0)}

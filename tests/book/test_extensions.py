@@ -553,5 +553,5 @@ def test_a_report_is_made_anew_only_when_something_has_changed(
 
 
 def test_small_numbers_are_written_as_in_print() -> None:
-    assert report.power_of_ten(5.4e-9) == "5 × 10⁻⁹"
+    assert report.power_of_ten(5.4e-9) == {"digit": "5", "exponent": "−9"}
     assert report.number(-3715.04, 1) == "−3715.0"
