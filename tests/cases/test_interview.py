@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -42,6 +44,17 @@ def test_a_far_number_breaks_the_draft_and_not_the_function(numbers: Floats) -> 
         assert np.isnan(one_pass(far, *state)[0]).all()
     result = gmm.gmm_em(far, 2, seed=1)
     assert sorted(np.round(result["means"], 1)) == [2.7, 300.0]
+
+
+@pytest.mark.parametrize(("n", "k", "iterations"), [(4000, 16, 2), (8000, 16, 2), (4000, 16, 5)])
+def test_the_memory_is_a_few_tables_of_responsibilities(n: int, k: int, iterations: int) -> None:
+    x = np.random.default_rng(0).standard_normal(n)
+    gmm.gmm_em(x[:100], 2, max_iter=1)  # what is loaded at the first call is not counted
+    tracemalloc.start()
+    gmm.gmm_em(x, k, max_iter=iterations, tol=0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1.0 < most / (8 * n * k) < 6.0
 
 
 @pytest.mark.derives("prop-twins")
