@@ -93,6 +93,29 @@ def test_hard_assignments_shrink_the_components(rows: Floats, runs: dict[str, gm
     assert np.mean(hard.log_determinants) < np.mean(soft.mixture.log_determinants)
 
 
+def test_hard_assignments_depend_on_the_start(rows: Floats, runs: dict[str, gmm.Fit]) -> None:
+    """From the four starts, whose soft runs share one maximum, they end at four."""
+    ends = []
+    for run in runs.values():
+        hard = run.trace.mixtures[0]
+        for _ in range(100):
+            shares = np.eye(3)[hard.predict(rows)]
+            hard = m_step(expected_statistics(rows, shares, hard.means, "full"))
+        ends.append(hard.log_likelihood(rows))
+    assert np.diff(np.sort(ends)).min() > 0.1
+
+
+def test_a_small_difference_grows_unless_the_rule_stops_it(rows: Floats) -> None:
+    aside = np.array([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    ends = [
+        gmm.fit(rows, 3, start=started_at(rows, (np.array([1.5, 1.2]) + size * aside).tolist()))
+        for size in (1e-2, 1e-6)
+    ]
+    assert ends[0].log_likelihood > ends[1].log_likelihood + 100
+    assert ends[1].n_iter < 5
+    assert ends[1].log_likelihood == pytest.approx(gmm.fit(rows, 1).log_likelihood, abs=1e-3)
+
+
 @pytest.mark.parametrize("a", [0.3, 1.0, 2.0])
 def test_the_bias_of_a_hard_cut(a: float) -> None:
     """Mean and variance of |a + u|, by quadrature; the mean is above a, the variance below one."""
