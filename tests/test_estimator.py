@@ -690,6 +690,6 @@ def test_a_known_mixture_is_an_estimator() -> None:
     warm = GaussianMixture.from_mixture(mixture, warm_start=True).fit(mixture.sample(300, 1)[0])
     assert warm.n_iter_ > 0
     with pytest.raises(TypeError, match="mixture: expected a Mixture, got 3"):
-        GaussianMixture.from_mixture(3)  # type: ignore[arg-type]
+        GaussianMixture.from_mixture(3)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="n_components: expected to be left to the mixture"):
         GaussianMixture.from_mixture(mixture, n_components=3)

@@ -440,7 +440,7 @@ def test_families_that_are_not_linear_are_sent_to_the_bootstrap(family: str) -> 
 def test_arguments_are_checked_before_any_work() -> None:
     mixture, X, _ = overlapping()
     with pytest.raises(TypeError, match="mixture: expected a Mixture or a Fit"):
-        inference.scores("mixture", X)  # type: ignore[arg-type]
+        inference.scores("mixture", X)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="X: expected 2 features, got 3"):
         inference.observed_information(mixture, np.zeros((4, 3)))
     with pytest.raises(ValueError, match="vector: expected shape"):

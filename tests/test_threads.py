@@ -125,7 +125,7 @@ def test_use_sets_the_number_and_restores_it() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "2"])
 def test_use_refuses_what_is_no_number_of_threads(wrong: object) -> None:
-    with pytest.raises((TypeError, ValueError), match="n_threads"), threads.use(wrong):  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError), match="n_threads"), threads.use(wrong):  # type: ignore[arg-type]  # wrong
         pass
 
 

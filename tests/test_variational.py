@@ -136,7 +136,7 @@ def test_the_update_is_the_best_belief_for_its_labels(family: str) -> None:
 
 
 def _changed(belief: Belief, name: str, value: Floats) -> Belief:
-    return replace(belief, **{name: value})  # type: ignore[arg-type]
+    return replace(belief, **{name: value})  # type: ignore[arg-type]  # a name of one of its fields
 
 
 def log_evidence_of_component(prior: Belief, X: Floats) -> float:
