@@ -40,6 +40,26 @@ def test_more_colours_are_nearer_to_the_picture_and_bic_wants_more(pixels: Float
     assert (np.diff(criteria) < -0.3).all()
 
 
+def test_with_fewer_pixels_bic_has_enough_sooner() -> None:
+    picture = load_sample_image("china.jpg")
+    chosen = []
+    for side in (16, 32):
+        sparse = picture[side // 2 :: side, side // 2 :: side].reshape(-1, 3) / 255.0
+        criteria = [
+            gmm.fit(sparse, k, ridge=RIDGE, n_starts=5, random_state=0).bic for k in range(1, 15)
+        ]
+        chosen.append(1 + int(np.argmin(criteria)))
+    assert chosen[1] < chosen[0] < 14
+
+
+def test_the_rarest_pixels_are_strongly_coloured(pixels: Floats) -> None:
+    log_p = gmm.fit(pixels, 4, ridge=RIDGE, tol=1e-5, random_state=0).mixture.log_density(pixels)
+    rare = log_p < np.quantile(log_p, 0.01)
+    strength = pixels.max(axis=1) - pixels.min(axis=1)
+    assert strength[rare].mean() > 2.5 * strength.mean()
+    assert np.mean((pixels[:, 0] > 1.5 * pixels[:, 2])[rare]) > 0.5
+
+
 @pytest.mark.derives("prop-soft-picture")
 def test_the_soft_colour_is_the_best_guess_of_the_components_mean(few: Floats) -> None:
     """By sampling labels and pixels from a fit; and its mean over the rows is theirs."""
