@@ -14,7 +14,7 @@ from conftest import random_mixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import linalg, stats
 
 import gmm
 from gmm.convergence import (
@@ -814,7 +814,7 @@ def test_a_split_fixed_point_is_a_fixed_point(share: float) -> None:
     np.testing.assert_allclose(after.covariances, split.covariances, rtol=1e-7)
 
 
-@pytest.mark.derives("thm-em-gradient")
+@pytest.mark.derives("thm-em-gradient", "eq-em-gradient", "eq-em-ascent-angle")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_step_of_em_is_a_preconditioned_gradient(weighted: bool) -> None:
     """Differences of the log-likelihood, by scipy's densities, against one EM step."""
@@ -842,10 +842,12 @@ def test_a_step_of_em_is_a_preconditioned_gradient(weighted: bool) -> None:
         return (up - log_likelihood(a - h * x, means - h * y, covariances - h * z)) / (2 * h)
 
     zero = np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2, 2))
+    moved = after.weights - at.weights
+    first_order, angle = after.covariances - covariances, 0.0
     for k in range(2):
-        d_weight = np.eye(2)[k], zero[1], zero[2]
-        moved = after.weights[k] - at.weights[k]
-        assert moved == pytest.approx(slope(d_weight) / w.sum(), abs=1e-8)
+        in_a = slope((np.eye(2)[k], zero[1], zero[2]))
+        assert moved[k] == pytest.approx(in_a / w.sum(), abs=1e-8)
+        angle += in_a**2 / (w.sum() * at.weights[k])
         score = np.array([slope((zero[0], _unit((2, 2), (k, j)), zero[2])) for j in range(2)])
         delta = after.means[k] - at.means[k]
         np.testing.assert_allclose(delta, covariances[k] @ score / counts[k], atol=1e-6)
@@ -856,13 +858,43 @@ def test_a_step_of_em_is_a_preconditioned_gradient(weighted: bool) -> None:
                 G[i, j] = slope((zero[0], zero[1], both)) / 2
         step = 2 / counts[k] * covariances[k] @ G @ covariances[k] - np.outer(delta, delta)
         np.testing.assert_allclose(after.covariances[k] - covariances[k], step, atol=1e-4)
-        assert np.sum(G * (covariances[k] @ G @ covariances[k])) >= 0
+        first_order[k] += np.outer(delta, delta)
+        root = linalg.sqrtm(covariances[k])
+        angle += ((root @ score) ** 2).sum() / counts[k]
+        angle += 2 * ((root @ G @ root) ** 2).sum() / counts[k]
+    # along a line in the weights, log-weights move by the relative change to first order
+    along = slope((moved / at.weights, after.means - means, first_order), 1e-4)
+    assert along == pytest.approx(angle, rel=1e-4)
+    assert angle > 0
+    # of which the weights alone are a part that the others do not hide
+    weights_part = slope((moved / at.weights, zero[1], zero[2]), 1e-2)
+    in_weights = counts - w.sum() * at.weights
+    assert weights_part == pytest.approx(
+        float((in_weights**2 / at.weights).sum() / w.sum()), rel=1e-4
+    )
 
 
 def _unit(shape: tuple[int, ...], at: tuple[int, ...]) -> Floats:
     array = np.zeros(shape)
     array[at] = 1.0
     return array
+
+
+@pytest.mark.derives("prop-ridge-of-fixed-points")
+def test_on_the_ridge_gains_shrink_by_a_power_and_elsewhere_geometrically() -> None:
+    """The rows' skewness is negative: starts that are skewed to the right end on the ridge."""
+    rows = np.random.default_rng(5).standard_normal((2000, 1))
+    assert stats.skew(rows[:, 0]) < 0
+    single = gmm.fit(rows, 1).log_likelihood
+    run = gmm.fit(rows, 2, "EEE", start=[[-0.2], [2.5]], tol=0, max_iter=3100)
+    gains = np.diff(run.trace.log_likelihood)
+    # errors like 1 / t, a gap like its third power, and gains like the fourth
+    t = np.array([1000, 3000])
+    power = t * (1 - (gains[t + 50] / gains[t - 50]) ** 0.01)
+    assert 3.5 < power[0] < power[1] < 4.1
+    assert -1e-4 < run.log_likelihood - single < 0
+    other = gmm.fit(rows, 2, "EEE", start=[[-0.5], [0.5]], tol=0, max_iter=3000)
+    assert other.log_likelihood > single + 0.5
 
 
 @pytest.mark.derives("thm-em-jacobian", "prop-gain-ratio")
