@@ -46,6 +46,7 @@ OPTION = re.compile(r"^:[\w-]+:.*$")
 TARGET = re.compile(r"^\([\w-]+\)=\n", re.MULTILINE)
 ROLE = re.compile(r"\{([\w:]+)\}`([^`]*)`")
 MATH_LABEL = re.compile(r"^(\$\$) \([\w-]+\)$", re.MULTILINE)
+SITE_LINK = re.compile(r'<a href="\.\./[^"]*">(.*?)</a>')  # which leads nowhere from a notebook
 
 #: Directives whose content is text under a heading.
 HEADINGS = {
@@ -128,6 +129,7 @@ def imports(notebook: NotebookNode) -> set[str]:
 def plain(text: str) -> str:
     """Return MyST as Markdown that a notebook shows."""
     text = _roles(TARGET.sub("", "\n".join(_lines(text.splitlines()))))
+    text = SITE_LINK.sub(r"\1", text)
     return re.sub(r"\n{3,}", "\n\n", MATH_LABEL.sub(r"\1", text))
 
 
@@ -167,7 +169,8 @@ def _directive(name: str, argument: str, body: Sequence[str]) -> Iterator[str]:
     elif name in ("package", "literalinclude"):
         yield f"*(The code of `{argument}` stands here in the book.)*"
     elif name in ("list-table", "table"):
-        yield from ["", *content, ""]
+        caption = [f"*{argument}*", ""] if argument else []
+        yield from ["", *caption, *content, ""]
     elif name != "solution-end":
         yield from _lines(content)
 

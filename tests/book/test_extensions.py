@@ -489,6 +489,13 @@ def test_a_chapter_becomes_plain_text() -> None:
     assert ":label:" not in text
 
 
+def test_tables_keep_their_captions_and_links_into_the_site_become_text() -> None:
+    table = ":::{table} Costs.\n:name: tab-x\n\n| a |\n|---|\n| 1 |\n:::\n"
+    assert notebooks.plain(table) == "\n*Costs.*\n\n| a |\n|---|\n| 1 |\n"
+    linked = 'See <a href="../_static/x.pdf">the PDF</a> and <a href="https://a.org">this</a>.'
+    assert notebooks.plain(linked) == 'See the PDF and <a href="https://a.org">this</a>.'
+
+
 def test_a_portable_notebook_says_what_it_needs_and_shows_what_it_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
