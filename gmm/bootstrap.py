@@ -224,7 +224,13 @@ def _complete(
     rows: Any, models: _Models, priors: dict[int, Any], rng: np.random.Generator
 ) -> dict[Cell, Outcome]:
     """The best fits that a search finds."""
-    prior = None if models.prior is None else priors.__getitem__
+
+    def believed(k: int) -> Prior:  # also of numbers that are starts only
+        prior = as_prior(models.prior, rows, k)
+        assert prior is not None
+        return prior
+
+    prior = None if models.prior is None else believed
     return search(rows, models.cells, rng, ridge=models.ridge, prior=prior, hierarchical=False)
 
 

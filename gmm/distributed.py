@@ -25,7 +25,7 @@ from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
 from gmm.rows import Block, Rows, Source, Survey, with_weight
 from gmm.statistics import Statistics
-from gmm.sweep import ChunkSweep, Frame, Sweep, Workspace, sweep_of
+from gmm.sweep import ChunkSweep, Frame, Notes, Sweep, Workspace, sweep_of
 
 __all__ = ["DaskRows", "DaskSweep", "Keeper", "added_in_tree"]
 
@@ -340,16 +340,19 @@ class Keeper:
         self.n_threads = n_threads
         self.options = n_components, kind, frame
         self.rooms: dict[int, dict[int, Workspace]] = {}
+        self.notes = {at: Notes() for at in keys}
 
     def swept(self, mixture: Mixture) -> Nodes:
         """Expected statistics of the chunks, added as far as they are neighbours in the tree."""
 
         def task(thread: int, i: int) -> Statistics | None:
+            at, key = self.keys[i]
             try:
-                rows = self.worker.data[self.keys[i][1]]
+                rows = self.worker.data[key]
             except KeyError:
                 raise _LostError from None
-            return _swept(rows, mixture, *self.options, self.rooms.setdefault(thread, {}))
+            room = self.rooms.setdefault(thread, {})
+            return _swept(rows, mixture, *self.options, room, self.notes[at])
 
         parts = threads.run(len(self.keys), task, self.n_threads)
         leaves = {(0, at): part for (at, _), part in zip(self.keys, parts, strict=True)}
@@ -434,11 +437,14 @@ def _swept(
     kind: str,
     frame: Frame,
     workspaces: dict[int, Workspace] | None = None,
+    notes: Notes | None = None,
 ) -> Statistics | None:
     """One chunk's statistics, by one thread: Dask has its own."""
     if not rows.n_rows:
         return None
-    sweep = Sweep(rows, n_components, kind, frame, n_threads=1, once=True, workspaces=workspaces)
+    sweep = Sweep(
+        rows, n_components, kind, frame, n_threads=1, once=True, workspaces=workspaces, notes=notes
+    )
     return sweep(mixture)
 
 

@@ -51,6 +51,8 @@ WINDOWS, WINDOW = (-1.5, -0.75, 0.0, 0.75, 1.5), 0.25
 FLAT = 1e-10
 #: Rounds of starts from neighbours, and what makes a fit new: nats above the one before.
 ROUNDS, NEWS = 4, 0.1
+#: Rounds in which fits are lent to families that contain theirs: longer than chains of families.
+CHAIN = 4
 #: By what factor a step is longer than the last (:meth:`gmm.batch.Batch.run`).
 STRIDE = 1.2
 #: Families of the same K that lend their partition to the others.
@@ -89,6 +91,9 @@ def search(
         Whether agglomerative partitions are among the starts. For a few cells they take most of the
         time and are rarely missed; the race of the others is then longer.
     """
+    asked, fewest = set(cells), min(k for _, k in cells)
+    if fewest > 1:  # to be cut in two
+        cells = [*cells, *dict.fromkeys((family, fewest - 1) for family, _ in cells)]
     table = _Table(rows, ridge, prior, hierarchical)
     if rows.n_rows <= 2 * PART_ROWS:
         table.fill(cells, rng)
@@ -105,7 +110,7 @@ def search(
             race=SHORT,
         )
     table.finish(cells, tol)
-    return table.best
+    return {cell: outcome for cell, outcome in table.best.items() if cell in asked}
 
 
 def search_parts(
@@ -194,8 +199,11 @@ class _Table:
             tol,
             LONGEST,
         )
-        lent = [(cell, m) for cell in cells for m in self._greater_nested(cell)]
-        self.run(lent, tol, LONGEST)
+        for _ in range(CHAIN):
+            lent = [(cell, m) for cell in cells for m in self._greater_nested(cell)]
+            if not lent:
+                break
+            self.run(lent, tol, LONGEST)
 
     def _partitions(
         self, numbers: list[int], rng: np.random.Generator

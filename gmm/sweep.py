@@ -10,8 +10,8 @@ so that a result does not depend on the number of threads, to the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import reduce, singledispatch
+from dataclasses import dataclass, field
+from functools import cached_property, reduce, singledispatch
 from itertools import pairwise
 from math import ceil, prod
 from operator import add
@@ -107,6 +107,15 @@ class Workspace:
         return buffer[:size].reshape(shape)
 
 
+@dataclass
+class Notes:
+    """What passes over some rows have told of their blocks."""
+
+    passes: int = 0
+    #: For the first row of a block, whether it had exponents that are slow.
+    small: dict[int, bool] = field(default_factory=dict)
+
+
 class ChunkSweep:
     """The E-step of rows that arrive in blocks: one :class:`Sweep` for each, added in order.
 
@@ -157,6 +166,8 @@ class Sweep:
         Whether there will be one pass only, so that nothing is worth keeping.
     workspaces : dict of int to Workspace, optional
         One for each thread, from an earlier sweep that is over.
+    notes : Notes, optional
+        From an earlier sweep of the same rows.
     """
 
     def __init__(
@@ -169,6 +180,7 @@ class Sweep:
         *,
         once: bool = False,
         workspaces: dict[int, Workspace] | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self.rows = rows
         self.n_threads = n_threads
@@ -184,11 +196,9 @@ class Sweep:
         longest = LONGEST_SHARED if self.shared else LONGEST
         self.parts = _parts(n, min(longest, max(SHORTEST, PRODUCT // (k * self.size))))
         self.workspaces = {} if workspaces is None else workspaces
-        self.lowest = np.full(self.parts[0].stop, LOWEST)
         self.kept_features: dict[int, FloatArray] = {}
         self.kept_rows: FloatArray | None = None
-        self.passes = 0
-        self.small: dict[int, bool] = {}
+        self.notes = Notes() if notes is None else notes
         self._prepare(once)
 
     def _prepare(self, once: bool) -> None:
@@ -214,7 +224,7 @@ class Sweep:
 
     def __call__(self, mixture: Mixture) -> Statistics:
         """Expected statistics of all rows, and their log-likelihood, under a mixture."""
-        self.passes += 1
+        self.notes.passes += 1
         if self.kind == "full" and self.rows.n_features >= MANY_FEATURES:
             return self._by_residuals(mixture)
         farthest = np.abs(mixture.means - self.centre).max(
@@ -309,9 +319,15 @@ class Sweep:
 
         From one pass to the next that hardly changes: only now and then is it looked at.
         """
-        if self.passes % LOOK == 1 or part.start not in self.small:
-            self.small[part.start] = bool(exponents.min() < LOWEST)
-        return self.small[part.start]
+        small = self.notes.small
+        if self.notes.passes % LOOK == 1 or part.start not in small:
+            small[part.start] = bool(exponents.min() < LOWEST)
+        return small[part.start]
+
+    @cached_property
+    def lowest(self) -> FloatArray:
+        """The row to which exponents are raised: faster than a number."""
+        return np.full(self.parts[0].stop, LOWEST)
 
     def _features(self, part: slice, room: Workspace) -> FloatArray:
         if self.kept_features:

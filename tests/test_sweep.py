@@ -150,11 +150,11 @@ def test_exponents_that_become_small_between_two_looks_change_nothing() -> None:
     X = wide.sample(1000, 0)[0]
     of_all = Sweep(as_rows(X), 3, "full")
     of_all(wide)
-    assert of_all.small == {0: False}
+    assert of_all.notes.small == {0: False}
     assert in_natural_form(X, narrow)
     assert (narrow.log_joint(X) < -1100 * np.log(2)).any()
     assert_same(of_all(narrow), one_pass(as_rows(X), narrow), rtol=1e-8)
-    assert of_all.small == {0: False}
+    assert of_all.notes.small == {0: False}
 
 
 @pytest.mark.derives("prop-clipping")
