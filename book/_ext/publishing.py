@@ -20,7 +20,6 @@ from typing import Any
 import figures
 import math_fonts
 import node_tools
-import report
 import search_index
 import site_files
 import social_cards
@@ -131,7 +130,8 @@ def assemble(app: Sphinx, site: Path) -> None:
     )
 
     template = book / "cases" / "course_project.typ"
-    if template.exists():
+    if template.exists():  # it imports the package, which another book may have of its own
+        report = importlib.import_module("report")
         report.write(template, cache / "report", static / "course_project.pdf")
 
     docnames = sorted(app.env.found_docs)
