@@ -30,7 +30,7 @@ from gmm.families import parse_family
 from gmm.inference import row_counts, sample_like
 from gmm.missing import MISSING, IncompleteRows, as_source_with_missing
 from gmm.mixture import Mixture
-from gmm.prior import Prior, as_prior
+from gmm.prior import Prior, Priors, as_prior
 from gmm.progress import Bar
 from gmm.result import Fit
 from gmm.rows import Rows, as_rows
@@ -210,9 +210,9 @@ def _gain(
     rows: Rows | IncompleteRows, models: _Models, rng: np.random.Generator
 ) -> tuple[Mixture | None, float]:
     """The fit of K components, and twice the gain in log-likelihood by one more."""
-    priors = {k: as_prior(models.prior, rows, k) for _, k in models.cells}
+    believed = Priors.of(models.prior, rows)
     fitted = _complete if isinstance(rows, Rows) else _incomplete
-    found = fitted(rows, models, priors, rng)
+    found = fitted(rows, models, believed, rng)
     fewer, more = (found.get(cell) for cell in models.cells)
     if fewer is None:
         return None, inf
@@ -221,26 +221,18 @@ def _gain(
 
 
 def _complete(
-    rows: Any, models: _Models, priors: dict[int, Any], rng: np.random.Generator
+    rows: Any, models: _Models, believed: Priors | None, rng: np.random.Generator
 ) -> dict[Cell, Outcome]:
     """The best fits that a search finds."""
-
-    def believed(k: int) -> Prior:  # also of numbers that are starts only
-        prior = as_prior(models.prior, rows, k)
-        assert prior is not None
-        return prior
-
-    prior = None if models.prior is None else believed
-    return search(rows, models.cells, rng, ridge=models.ridge, prior=prior, hierarchical=False)
+    return search(rows, models.cells, rng, ridge=models.ridge, prior=believed, hierarchical=False)
 
 
 def _incomplete(
-    rows: Any, models: _Models, priors: dict[int, Any], rng: np.random.Generator
+    rows: Any, models: _Models, believed: Priors | None, rng: np.random.Generator
 ) -> dict[Cell, Fit]:
     """The best ends of EM from where a search of completed rows has ended."""
-    prior = None if models.prior is None else priors.__getitem__
     parts = search_parts(
-        rows, models.cells, rng, ridge=models.ridge, prior=prior, hierarchical=False
+        rows, models.cells, rng, ridge=models.ridge, prior=believed, hierarchical=False
     )
     best: dict[Cell, Fit] = {}
     for cell, outcome in ((cell, part[cell]) for part in parts for cell in part):
@@ -253,7 +245,7 @@ def _incomplete(
                 start=outcome.mixture,
                 tol=FINE,
                 ridge=models.ridge,
-                prior=priors[k],
+                prior=None if believed is None else believed(k),
                 accelerate="auto",
             )
         except SingularCovarianceError:

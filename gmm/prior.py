@@ -40,7 +40,7 @@ from gmm.normal import as_covariance, cholesky
 from gmm.rows import Source, as_source
 from gmm.statistics import Statistics, squares_of
 
-__all__ = ["Prior", "as_prior", "default_prior"]
+__all__ = ["Prior", "Priors", "as_prior", "default_prior"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -236,3 +236,37 @@ def as_prior(prior: object, rows: Source, n_components: int) -> Prior | None:
             f"prior: expected one for {rows.n_features} features, got one for {prior.n_features}"
         )
     return prior
+
+
+class Priors:
+    """The prior of mixtures with any number of components, made when it is first asked for.
+
+    Parameters
+    ----------
+    prior : Prior or "default"
+    rows : Source
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is neither, or not for rows of this kind.
+    """
+
+    def __init__(self, prior: object, rows: Source) -> None:
+        self.prior = prior
+        self.rows = rows
+        self.known: dict[int, Prior] = {}
+        self(1)
+
+    @classmethod
+    def of(cls, prior: object, rows: Source) -> Priors | None:
+        """Those that a caller has named; None if none was."""
+        return None if prior is None else cls(prior, rows)
+
+    def __call__(self, n_components: int) -> Prior:
+        """The prior of mixtures with K components."""
+        if n_components not in self.known:
+            found = as_prior(self.prior, self.rows, n_components)
+            assert found is not None
+            self.known[n_components] = found
+        return self.known[n_components]

@@ -32,7 +32,7 @@ from gmm.em import fit
 from gmm.families import FAMILIES, n_parameters, parse_family
 from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
-from gmm.prior import Prior, as_prior
+from gmm.prior import Prior, Priors
 from gmm.progress import Bar
 from gmm.result import Fit, Run, Trace
 from gmm.rows import Rows, Source, as_rows
@@ -136,12 +136,11 @@ def select(
     width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
     folds = as_count(n_folds, "n_folds", minimum=2)
     rng = as_generator(random_state)
-    beliefs = _priors(prior, rows, counts)
-    if not width and beliefs is None:
+    believed = Priors.of(prior, rows)
+    if not width and believed is None:
         rows.refuse_degenerate()
-    believed = None if beliefs is None else beliefs.__getitem__
     cells = [(family, k) for k in counts if k <= rows.n_rows for family in names]
-    selection = Selection(rows, names, counts, criterion, width, precision, beliefs)
+    selection = Selection(rows, names, counts, criterion, width, precision, believed)
     in_a_batch = _fits_in_a_batch(rows)
     times = (1 if in_a_batch else PARTS) + (folds if criterion == "cv" else 0)
     LOGGER.info("selection among %d cells by %s begins", len(cells), criterion)
@@ -181,7 +180,7 @@ class Selection:
         Its rows.
     criterion : str
     ridge, tol : float
-    priors : dict, optional
+    priors : Priors, optional
         The prior of each number of components.
 
     Attributes
@@ -197,7 +196,7 @@ class Selection:
     criterion: str
     ridge: float
     tol: float
-    priors: dict[int, Prior] | None = None
+    priors: Priors | None = None
 
     def __post_init__(self) -> None:
         self._outcomes: dict[Cell, Outcome] = {}
@@ -345,7 +344,7 @@ class Selection:
         return [cell for cell in cells if cell in self._outcomes or cell in self._fits]
 
     def _prior(self, n_components: int) -> Prior | None:
-        return None if self.priors is None else self.priors[n_components]
+        return None if self.priors is None else self.priors(n_components)
 
     def _mixture(self, cell: Cell) -> Mixture:
         return self._fits[cell].mixture if cell in self._fits else self._outcomes[cell].mixture
@@ -496,7 +495,7 @@ def held_out(
     n_folds: int,
     rng: np.random.Generator,
     ridge: float,
-    priors: dict[int, Prior] | None = None,
+    priors: Priors | None = None,
     bar: Bar | None = None,
 ) -> dict[Cell, float]:
     """The held-out log-likelihood of several cells, on the same folds.
@@ -504,7 +503,6 @@ def held_out(
     Each fold's fits are sought afresh: EM from a fit of all rows would stay near it, and so have
     seen what it is judged by.
     """
-    prior = None if priors is None else priors.__getitem__
     fold = rng.permutation(np.arange(rows.n_rows) % n_folds)
     totals = dict.fromkeys(cells, 0.0)
     bar = Bar(False, "cells") if bar is None else bar
@@ -512,7 +510,7 @@ def held_out(
         bar.describe(f"fold {i + 1} of {n_folds}")
         seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
         possible = [cell for cell in cells if cell[1] <= seen.n_rows]
-        found = search(seen, possible, rng, ridge=ridge, prior=prior, hierarchical=False)
+        found = search(seen, possible, rng, ridge=ridge, prior=priors, hierarchical=False)
         for cell in cells:
             if cell in found:
                 totals[cell] += found[cell].mixture.log_likelihood(unseen.X, unseen.weights)
@@ -555,15 +553,6 @@ def _families(families: str | Iterable[str], n_features: int) -> tuple[str, ...]
     if not chosen:
         raise ValueError("families: expected at least one, got none")
     return tuple(name for name in every if name in chosen)
-
-
-def _priors(
-    prior: Prior | str | None, rows: Source, counts: tuple[int, ...]
-) -> dict[int, Prior] | None:
-    if prior is None:
-        return None
-    priors = {k: as_prior(prior, rows, k) for k in counts}
-    return {k: one for k, one in priors.items() if one is not None}
 
 
 def _fits_in_a_batch(rows: Source) -> bool:

@@ -224,3 +224,16 @@ def test_bad_priors_are_refused_by_fit() -> None:
         gmm.fit(X, 2, prior="strong")
     with pytest.raises(ValueError, match="prior: expected one for 2 features, got one for 1"):
         gmm.fit(X, 2, prior=Prior([0.0], [[1.0]]))
+
+
+def test_priors_are_made_for_any_number_of_components_and_once() -> None:
+    rows = gmm.rows.as_rows(gmm.datasets.old_faithful().X)
+    priors = gmm.prior.Priors.of("default", rows)
+    assert priors is not None
+    for k in (1, 4):
+        wanted = gmm.prior.default_prior(rows, k)
+        np.testing.assert_array_equal(priors(k).scale, wanted.scale)
+        assert priors(k) is priors(k)
+    assert gmm.prior.Priors.of(None, rows) is None
+    with pytest.raises(TypeError, match="prior: expected a Prior, 'default' or None, got 3"):
+        gmm.prior.Priors.of(3, rows)

@@ -62,6 +62,18 @@ def test_the_winner_of_old_faithful_is_the_published_one(eruptions: Selection) -
 
 
 @pytest.mark.derives("eq-bic", "eq-icl")
+@pytest.mark.parametrize("criterion", ["bic", "cv"])
+def test_a_prior_serves_the_numbers_that_are_starts_only(criterion: str) -> None:
+    """A table that begins at three is searched from two on, also with a prior."""
+    X = gmm.datasets.old_faithful().X
+    found = gmm.select(
+        X, [3], families=["VVV"], prior="default", criterion=criterion, random_state=0
+    )
+    assert found.n_components == (3,)
+    alone = gmm.fit(X, 3, prior="default", n_starts=5, random_state=0)
+    assert found.best.objective > alone.objective - 0.5
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_component_that_hides_in_another_is_found(seed: int) -> None:
     """V with four components has its best maximum with a narrow component inside a wide one."""
