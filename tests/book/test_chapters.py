@@ -80,3 +80,22 @@ def test_the_bibliography_says_where_each_source_is() -> None:
         assert {"doi", "url"} & fields or place & fields, entry["key"]
     assert len(keys) == len(set(keys))
     assert len(keys) == text.count("\n@") + text.startswith("@")
+
+
+def test_derivations_and_cases_point_to_each_other() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in CHAPTERS}
+    label = {
+        path: re.findall(r"^\((ch-[\w-]+)\)=$", text, re.MULTILINE)[0]
+        for path, text in texts.items()
+    }
+    named = {path: set(re.findall(r"\{ref\}`(ch-[\w-]+)`", text)) for path, text in texts.items()}
+    cases = [path for path in CHAPTERS if path.parent.name == "cases"]
+    derivations = [path for path in CHAPTERS if path.parent.name not in {"cases", "frontier"}]
+    paired = {
+        path
+        for derivation in derivations
+        for case in cases
+        if label[case] in named[derivation] and label[derivation] in named[case]
+        for path in (derivation, case)
+    }
+    assert {path.stem for path in (*derivations, *cases)} - {path.stem for path in paired} == set()
