@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image
-
 PIXELS_PER_POINT = 4 / 3
 
 
@@ -44,5 +42,7 @@ def size(path: Path) -> tuple[int, int] | None:
             return None
         width, height = (round(float(value) * PIXELS_PER_POINT) for value in match.groups())
         return width, height
+    from PIL import Image  # not there in the reader's page, which uses the functions above
+
     with Image.open(path) as picture:
         return picture.size

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hero
+import lab
 import page_body
 from bs4 import BeautifulSoup
 from docutils import nodes
@@ -131,6 +132,9 @@ class Frame:
             "book_title": app.env.titles[pagename].astext() if in_book else plain,
             "book_notebook": f"_sources/{public_name(pagename)}.ipynb"
             if notebook.exists()
+            else None,
+            "book_cells": f"_sources/{public_name(pagename)}.cells.json"
+            if in_book and lab.cells_of(app.outdir.parent / "jupyter_execute", pagename)
             else None,
             "book_picture": f"_static/og/{slug(pagename if in_book else app.config.root_doc)}.png",
             "book_cite": app.config.book_cite,

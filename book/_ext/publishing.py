@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+import lab
 import math_fonts
 import node_tools
 import search_index
@@ -142,6 +143,9 @@ def assemble(app: Sphinx, site: Path) -> None:
         app.config.html_title,
         app.config.katex_macros,
     )
+    lab.write_cells(source.parent / "jupyter_execute", docnames, site / "_sources")
+    if (book / "_lab").exists():
+        lab.write(Path(app.srcdir), cache / "lab", static / "lab")
     base = app.config.html_baseurl
     if base:
         addresses = [base + app.builder.get_target_uri(name) for name in docnames]

@@ -7,6 +7,7 @@
   themeSwitch();
   searchKey();
   copyButtons();
+  runButtons();
   wideBoxes();
   presentSection();
   formulaFonts();
@@ -72,6 +73,34 @@
       pre.parentElement.classList.add("has-copy");
       pre.after(button);
     }
+  }
+
+  // Each code cell of a chapter can be run in the page. The first click brings what that takes.
+  function runButtons() {
+    const { cells, lab } = document.body.dataset;
+    if (!cells || typeof WebAssembly !== "object" || location.protocol === "file:") return;
+    const boxes = all("article .cell").filter((box) => one(".cell_input", box));
+    const buttons = boxes.map((box, number) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "run";
+      button.textContent = "Run";
+      button.addEventListener("click", () => open(number));
+      one(".cell_input .highlight", box).after(button);
+      return button;
+    });
+    const open = async (number) => {
+      for (const button of buttons) button.disabled = true;
+      try {
+        const address = new URL(`${lab}cells.mjs`, document.baseURI);
+        const shown = await (await import(address)).open(boxes, cells);
+        for (const button of buttons) button.remove();
+        shown[number].runs.click();
+        shown[number].editor.focus();
+      } catch (error) {
+        buttons[number].textContent = `Cannot run here: ${error.message}`;
+      }
+    };
   }
 
   // What overflows can be reached and scrolled by the keyboard. Measured only near the window.
