@@ -40,6 +40,7 @@ from gmm.marks import (
     use_style,
 )
 from gmm.mixture import Mixture
+from gmm.replay import replay
 from gmm.result import Fit
 from gmm.rows import as_rows
 
@@ -60,6 +61,7 @@ __all__ = [
     "entropies",
     "log_likelihood",
     "pairs",
+    "replay",
     "responsibilities",
     "selection",
     "snapshots",

@@ -1,8 +1,8 @@
 """Python for the reader's page: its runtime, its packages with byte code, and the chapters' cells.
 
-All of it stands in ``_static/lab`` of the site and is fetched by who uses it, from there alone. The
-runtime comes from npm, NumPy and matplotlib from the wheels in ``book/_lab/wheels``, the package and
-the data from the repository.
+All of it stands in ``_static/lab`` of the site and is fetched by who uses it, from there alone.
+The runtime comes from npm, NumPy and matplotlib from the wheels in ``book/_lab/wheels``, the
+package and the data from the repository.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
+
 import node_tools
 import notebooks
-from nbformat import NotebookNode
 from site_builder import public_name
 
 #: What the runtime asks for when it starts.

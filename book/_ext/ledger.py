@@ -16,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-import api_docs
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -25,6 +24,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+import api_docs
 
 log = logging.getLogger(__name__)
 

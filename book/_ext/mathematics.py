@@ -12,13 +12,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import node_tools
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.locale import _
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
+
+import node_tools
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import api_docs
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+import api_docs
 
 log = logging.getLogger(__name__)
 

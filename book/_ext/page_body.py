@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import figures
-import mathematics
 from bs4 import BeautifulSoup, Tag
 from bs4.element import AttributeValueList, NavigableString
 from sphinx.util import logging
+
+import figures
+import mathematics
 
 log = logging.getLogger(__name__)
 

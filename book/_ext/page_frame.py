@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bs4 import BeautifulSoup
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
 import hero
 import lab
 import page_body
-from bs4 import BeautifulSoup
-from docutils import nodes
 from site_builder import BookBuilder, public_name
-from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 
 DESCRIPTION = 158  # characters that a search engine shows
 TAG = re.compile("<.*?>")

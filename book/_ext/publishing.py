@@ -17,6 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
 import figures
 import lab
 import math_fonts
@@ -27,10 +32,6 @@ import social_cards
 import stylesheet
 from page_frame import slug
 from site_builder import BookBuilder
-from sphinx.application import Sphinx
-from sphinx.config import Config
-from sphinx.environment import BuildEnvironment
-from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import execution
 import matplotlib
 import numpy as np
 import typst
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
+import execution
 import gmm
 from gmm import plots
 

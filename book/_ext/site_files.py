@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
+
 import notebooks
 from site_builder import public_name
 

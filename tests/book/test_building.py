@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import node_tools
 import pytest
 from PIL import Image
+
+import node_tools
 
 from .conftest import ROOT
 from .small_book import SmallBook

@@ -8,31 +8,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
+import numpy as np
+import pytest
+from fontTools.ttLib import TTFont
+from PIL import Image
+from pypdf import PdfReader
+
 import execution
 import figures
+import gmm
 import hero
 import ledger
 import math_fonts
 import mathematics
-import nbformat
 import node_tools
 import notebooks
-import numpy as np
 import package_source
 import page_body
 import page_frame
-import pytest
 import report
 import site_builder
 import site_files
 import social_cards
 import stylesheet
 from api_docs import short_names
-from fontTools.ttLib import TTFont
-from PIL import Image
-from pypdf import PdfReader
-
-import gmm
 
 from .conftest import ROOT
 

@@ -151,7 +151,6 @@ def _is_figure(value: object) -> bool:
 
 def _svg(figure: Any) -> str:
     """A figure as the book's build would write it, with the colours of both themes."""
-
     file = io.StringIO()
     figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     colours = {light.lower(): dark.lower() for light, dark in DARK.items()}
