@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmm.checks import FloatArray
+from gmm.checks import FloatArray, IntArray
 from gmm.mixture import Mixture, log_sum_exp, responsibilities
 from gmm.rows import Rows
 from gmm.statistics import Statistics
 
-__all__ = ["e_step", "expected_statistics", "log_sum_exp", "one_pass", "responsibilities"]
+__all__ = [
+    "e_step",
+    "expected_statistics",
+    "hard_step",
+    "log_sum_exp",
+    "one_pass",
+    "responsibilities",
+]
 
 
 def e_step(block: FloatArray, mixture: Mixture, weights: FloatArray | None = None) -> Statistics:
@@ -97,6 +104,53 @@ def expected_statistics(
     if kind == "tied":
         second = second.sum(axis=0)
     return Statistics(kind, centres, shares.sum(axis=0), first, second, log_likelihood, len(block))
+
+
+def hard_step(
+    block: FloatArray,
+    labels: IntArray,
+    centres: FloatArray,
+    kind: str,
+    weights: FloatArray | None = None,
+) -> Statistics:
+    """Statistics of rows that belong to one component each: the E-step with hard assignments.
+
+    Parameters
+    ----------
+    block : array (b, d)
+    labels : array (b,) of int
+        The component of each row; a row with the label −1 belongs to none.
+    centres : array (K, d)
+    kind : str
+        full, tied, diag or spherical.
+    weights : array (b,), optional
+
+    Returns
+    -------
+    Statistics
+
+    Examples
+    --------
+    >>> rows, labels = np.array([[0.0], [2.0], [9.0]]), np.array([0, 0, 1])
+    >>> hard_step(rows, labels, np.zeros((2, 1)), "full").means().ravel()
+    array([1., 9.])
+    """
+    parts = []
+    for k in range(len(centres)):
+        mine = labels == k
+        rows = block[mine]
+        own = None if weights is None else weights[mine]
+        parts.append(expected_statistics(rows, np.ones((len(rows), 1)), centres[[k]], kind, own))
+    seconds = [part.second for part in parts]
+    return Statistics(
+        kind,
+        centres,
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.first for part in parts]),
+        np.add.reduce(seconds) if kind == "tied" else np.concatenate(seconds),
+        0.0,
+        len(block),
+    )
 
 
 def one_pass(rows: Rows, mixture: Mixture) -> Statistics:

@@ -1,7 +1,8 @@
 """Starting points: where EM begins decides which of the likelihood's maxima it finds.
 
 A start makes a :class:`~gmm.mixture.Mixture` from rows, either by way of means (the covariances are
-then those of all the data) or by way of labels (:func:`hard_step` and the M-step then do the rest).
+then those of all the data) or by way of labels (:func:`gmm.e_step.hard_step` and the M-step then do
+the rest).
 """
 
 from __future__ import annotations
@@ -23,15 +24,14 @@ from gmm.checks import (
     as_generator,
     shown,
 )
-from gmm.e_step import expected_statistics
+from gmm.e_step import expected_statistics, hard_step
 from gmm.families import FAMILIES, expand, parse_family, restrict
 from gmm.kmeans import given_means, kmeans
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.rows import Rows, Source, as_source
-from gmm.statistics import Statistics
 
-__all__ = ["STARTS", "hard_step", "starting_mixture"]
+__all__ = ["STARTS", "starting_mixture"]
 
 #: Rows that a start looks at: of more, a random subset is taken.
 START_ROWS = 50_000
@@ -207,43 +207,6 @@ STARTS = tuple(_STARTS)
 
 
 # ---------------------------------------------------------------- from labels or means to a mixture
-
-
-def hard_step(
-    block: FloatArray,
-    labels: IntArray,
-    centres: FloatArray,
-    kind: str,
-    weights: FloatArray | None = None,
-) -> Statistics:
-    """Statistics of rows that belong to one component each: the E-step with hard assignments.
-
-    Parameters
-    ----------
-    block : array (b, d)
-    labels : array (b,) of int
-        The component of each row; a row with the label −1 belongs to none.
-    centres : array (K, d)
-    kind : str
-        full, tied, diag or spherical.
-    weights : array (b,), optional
-    """
-    parts = []
-    for k in range(len(centres)):
-        mine = labels == k
-        rows = block[mine]
-        own = None if weights is None else weights[mine]
-        parts.append(expected_statistics(rows, np.ones((len(rows), 1)), centres[[k]], kind, own))
-    seconds = [part.second for part in parts]
-    return Statistics(
-        kind,
-        centres,
-        np.concatenate([part.counts for part in parts]),
-        np.concatenate([part.first for part in parts]),
-        np.add.reduce(seconds) if kind == "tied" else np.concatenate(seconds),
-        0.0,
-        len(block),
-    )
 
 
 def _from_labels(

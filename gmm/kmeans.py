@@ -1,13 +1,16 @@
-"""k-means: the EM pass with hard assignments, and seeds for it (:prf:ref:`thm-lloyd`).
+"""k-means and classification EM: hard assignments (:prf:ref:`thm-lloyd`), and seeds for them.
 
-Like the pass of EM it is two matrix products, in blocks that stay in cache; most rows keep their
-cluster without another look.
+Like the pass of EM, that of k-means is two matrix products, in blocks that stay in cache; most rows
+keep their cluster without another look.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,11 +25,21 @@ from gmm.checks import (
     as_matrix,
     refuse_non_finite,
 )
+from gmm.e_step import hard_step
+from gmm.m_step import Held, m_step
+from gmm.mixture import Mixture
 from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows
+from gmm.statistics import Statistics
 from gmm.sweep import ROW_MEMORY, SHORTEST
 
-__all__ = ["drawn_partitions", "kmeans", "kmeans_plus_plus"]
+__all__ = [
+    "Classification",
+    "classification_em",
+    "drawn_partitions",
+    "kmeans",
+    "kmeans_plus_plus",
+]
 
 #: Rounding errors may be this part of what they are compared with.
 FAINT = 1e-6
@@ -195,6 +208,112 @@ def given_means(start: ArrayLike, n_components: int, n_features: int) -> FloatAr
     if len(means) != n_components:
         raise ValueError(f"start: expected {n_components} means, got {len(means)}")
     return means
+
+
+class Classification(NamedTuple):
+    """A mixture with the partition that it was made from; from :func:`classification_em`.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        The parameters that the M-step makes of the labels.
+    labels : array (n,) of int
+        The component to which each row belongs.
+    objective : array (m,)
+        The classification likelihood of the start and after each iteration, with the labels that
+        are best for the parameters.
+    """
+
+    mixture: Mixture
+    labels: IntArray
+    objective: FloatArray
+
+
+def classification_em(
+    X: ArrayLike,
+    start: Mixture,
+    *,
+    equal_weights: bool = False,
+    sample_weight: ArrayLike | None = None,
+    max_iter: int = 1000,
+) -> Classification:
+    """EM that gives each row to its most probable component alone (:prf:ref:`alg-cem`).
+
+    Parameters
+    ----------
+    X : array (n, d)
+    start : Mixture
+        Where it begins; its family is kept.
+    equal_weights : bool
+        Whether all weights stay 1/K, those of the start included.
+    sample_weight : array (n,), optional
+        A row of weight zero counts as absent.
+    max_iter : int
+        Iterations at most; it stops as soon as no row changes its component.
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    EmptyComponentError
+        If a component has lost all its rows.
+    SingularCovarianceError
+        If the rows of a component lie in a hyperplane.
+    ValueError, TypeError
+        If another argument is not as said. The message names it.
+
+    Notes
+    -----
+    It maximises :eq:`eq-classification-objective`, which never falls (:prf:ref:`thm-cem`), and not
+    the likelihood: with any number of rows it misses the parameters that they were drawn from
+    (:prf:ref:`thm-hard-bias`). With equal weights and the family EII it is :func:`kmeans`
+    (:prf:ref:`prop-cem-kmeans`).
+
+    Examples
+    --------
+    >>> import gmm
+    >>> X = gmm.datasets.old_faithful().X
+    >>> soft = gmm.fit(X, 2, random_state=0).mixture
+    >>> classification_em(X, soft).mixture.weights.round(3)
+    array([0.357, 0.643])
+    """
+    passes = as_count(max_iter, "max_iter")
+    if not isinstance(start, Mixture):
+        raise TypeError(f"start: expected a Mixture, got {type(start).__name__}")
+    rows = as_rows(X, sample_weight, n_features=start.n_features, min_rows=start.n_components)
+    mixture, held = start, None
+    if equal_weights:
+        shares = np.full(start.n_components, 1.0 / start.n_components)
+        mixture = Mixture.from_stored(shares, start.means, start.stored, start.family)
+        held = Held(mixture, frozenset({"weights"}))
+    labels, statistics = _classified(rows, mixture)
+    objective = [statistics.log_likelihood]
+    for _ in range(passes):
+        mixture = m_step(statistics, mixture.family, previous=mixture, held=held)
+        before = labels
+        labels, statistics = _classified(rows, mixture)
+        objective.append(statistics.log_likelihood)
+        if np.array_equal(before, labels):
+            break
+    return Classification(mixture, labels, np.array(objective))
+
+
+def _classified(rows: Rows, mixture: Mixture) -> tuple[IntArray, Statistics]:
+    """The likeliest component of each row, and the statistics of the rows of each component.
+
+    What the statistics hold as their log-likelihood is that of the rows with these labels.
+    """
+    labels, parts = [], []
+    for block, weights in rows:
+        joint = mixture.log_joint(block)
+        labels.append(joint.argmax(axis=1))
+        greatest = joint.max(axis=1)
+        value = float(greatest.sum() if weights is None else weights @ greatest)
+        part = hard_step(block, labels[-1], mixture.means, mixture.kind, weights)
+        parts.append(replace(part, log_likelihood=value))
+    return np.concatenate(labels), reduce(add, parts)
 
 
 class _Cloud:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import gmm
 from gmm.bound import expected_complete_log_likelihood
 from gmm.checks import FloatArray
-from gmm.e_step import e_step, expected_statistics, log_sum_exp, one_pass
+from gmm.e_step import e_step, expected_statistics, hard_step, log_sum_exp, one_pass
 from gmm.rows import as_rows
 from gmm.statistics import Statistics
 
@@ -44,6 +44,17 @@ def test_statistics_are_their_sums_row_by_row(kind: str) -> None:
     np.testing.assert_allclose(got.counts, counts, rtol=1e-13)
     np.testing.assert_allclose(got.first, first, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(got.second, wanted[kind], rtol=1e-12, atol=1e-13)
+
+
+def test_the_hard_step_gives_sums_over_clusters() -> None:
+    rng = np.random.default_rng(1)
+    X, labels = rng.standard_normal((20, 2)), rng.integers(-1, 2, 20)
+    got = hard_step(X, labels, np.zeros((2, 2)), "full")
+    for k in range(2):
+        mine = X[labels == k]
+        assert got.counts[k] == len(mine)
+        np.testing.assert_allclose(got.first[k], mine.sum(axis=0), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(got.second[k], mine.T @ mine, rtol=1e-12)
 
 
 def test_the_step_uses_the_posterior_and_reports_the_likelihood(family: str) -> None:

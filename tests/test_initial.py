@@ -11,20 +11,9 @@ from numpy.typing import NDArray
 
 import gmm
 from gmm.agglomerative import agglomerative
-from gmm.initial import STARTS, hard_step, starting_mixture
+from gmm.initial import STARTS, starting_mixture
 
 Floats = NDArray[np.float64]
-
-
-def test_the_hard_step_gives_sums_over_clusters() -> None:
-    rng = np.random.default_rng(1)
-    X, labels = rng.standard_normal((20, 2)), rng.integers(-1, 2, 20)
-    got = hard_step(X, labels, np.zeros((2, 2)), "full")
-    for k in range(2):
-        mine = X[labels == k]
-        assert got.counts[k] == len(mine)
-        np.testing.assert_allclose(got.first[k], mine.sum(axis=0), rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(got.second[k], mine.T @ mine, rtol=1e-12)
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -11,9 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import gmm
-from gmm.e_step import expected_statistics
-from gmm.kmeans import kmeans
-from gmm.m_step import m_step
+from gmm.kmeans import classification_em, kmeans
 
 Floats = NDArray[np.float64]
 
@@ -85,10 +83,7 @@ def test_slopes_are_worth_their_parameters(rows: Floats) -> None:
 
 def test_hard_assignments_shrink_the_components(rows: Floats, runs: dict[str, gmm.Fit]) -> None:
     soft = gmm.fit(rows, 3, start=runs["spread"].mixture)
-    hard = soft.mixture
-    for _ in range(100):
-        shares = np.eye(3)[hard.predict(rows)]
-        hard = m_step(expected_statistics(rows, shares, hard.means, "full"))
+    hard = classification_em(rows, soft.mixture).mixture
     assert hard.log_likelihood(rows) < soft.log_likelihood - 1
     assert np.mean(hard.log_determinants) < np.mean(soft.mixture.log_determinants)
 
@@ -97,10 +92,7 @@ def test_hard_assignments_depend_on_the_start(rows: Floats, runs: dict[str, gmm.
     """From the four starts, whose soft runs share one maximum, they end at four."""
     ends = []
     for run in runs.values():
-        hard = run.trace.mixtures[0]
-        for _ in range(100):
-            shares = np.eye(3)[hard.predict(rows)]
-            hard = m_step(expected_statistics(rows, shares, hard.means, "full"))
+        hard = classification_em(rows, run.trace.mixtures[0]).mixture
         ends.append(hard.log_likelihood(rows))
     assert np.diff(np.sort(ends)).min() > 0.1
 
