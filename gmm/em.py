@@ -25,7 +25,7 @@ from gmm.checks import (
     as_non_negative,
 )
 from gmm.convergence import ACCELERATIONS
-from gmm.families import parse_family
+from gmm.families import FAMILIES, parse_family
 from gmm.initial import refuse_unknown_start
 from gmm.missing import as_source_with_missing
 from gmm.mixture import Mixture
@@ -212,7 +212,7 @@ def fit(
     rng = as_generator(random_state)
     belief = as_prior(prior, rows, k)
     if not width and belief is None:
-        rows.refuse_degenerate()
+        rows.refuse_degenerate(spherical=FAMILIES[name] == "spherical")
     names = _fixed(fixed)
     bar = Bar(progress, "passes")
     problem = Problem(

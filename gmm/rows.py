@@ -157,15 +157,22 @@ class Source(ABC):
                 kept, kept_weights, keys = kept[chosen], kept_weights[chosen], keys[chosen]
         return Rows(kept, None if (kept_weights == 1).all() else kept_weights)
 
-    def refuse_degenerate(self) -> None:
-        """Raise if a feature is constant: every mixture would then have singular covariances."""
+    def refuse_degenerate(self, spherical: bool = False) -> None:
+        """Raise if the covariances of every mixture of these rows are singular for a plain reason.
+
+        Parameters
+        ----------
+        spherical : bool
+            Whether all covariances are multiples of the identity. Then rows must not all be equal;
+            otherwise no feature may be constant (:prf:ref:`thm-em-well-defined`).
+        """
         survey = self.survey
         constant = np.flatnonzero(survey.least == survey.greatest)
         if len(constant) == self.n_features:
             raise SingularCovarianceError(
                 f"X: all {self.n_rows} rows are equal, so the likelihood has no maximum"
             )
-        if len(constant):
+        if len(constant) and not spherical:
             raise SingularCovarianceError(
                 f"X: feature {constant[0]} is constant, so every covariance is singular; leave the "
                 "feature out, or give a positive ridge"

@@ -134,6 +134,24 @@ def test_a_constant_column_is_fitted_with_a_ridge() -> None:
     np.testing.assert_allclose(result.mixture.covariances[:, 2, 2], 1e-3, rtol=1e-12)
 
 
+@pytest.mark.parametrize("family", ["VII", "EII"])
+def test_spherical_covariances_bear_a_constant_column(family: str) -> None:
+    """Without it, the same fixed point with the variance of one feature spread over two."""
+    rng = np.random.default_rng(0)
+    line = np.concatenate([rng.standard_normal(30), 9.0 + rng.standard_normal(30)])[:, None]
+    plane = np.column_stack([line, np.full(60, 7.0)])
+    found = gmm.fit(plane, 2, family, random_state=0, tol=1e-12).mixture
+    np.testing.assert_array_equal(found.means[:, 1], 7.0)
+    shares = found.responsibilities(plane)
+    counts = shares.sum(axis=0)
+    means = shares.T @ line / counts[:, None]
+    squares = np.einsum("ik,ik->k", shares, (line - means.T) ** 2)
+    variances = squares / (2 * counts) if family == "VII" else np.full(2, squares.sum() / 120)
+    np.testing.assert_allclose(found.covariances[:, 0, 0], variances, rtol=1e-6)
+    with pytest.raises(gmm.SingularCovarianceError, match="X: all 20 rows are equal"):
+        gmm.fit(np.ones((20, 2)), 2, family)
+
+
 def test_equal_rows_are_refused() -> None:
     with pytest.raises(gmm.SingularCovarianceError, match="X: all 20 rows are equal"):
         gmm.fit(np.ones((20, 2)), 2)
