@@ -1,20 +1,10 @@
 // Runs a chapter's code in the page. The cells share one namespace, in order, as in a notebook: before a
 // cell runs, those above it do that have not, also those that the page does not show. Cells that are
 // not shown and follow a shown one draw what it computed, and run with it.
+import { button, element } from "./drawing.mjs";
 import { Python } from "./python.mjs";
 
 const MEGABYTE = 1e6;
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-const button = (text, action) => {
-  const made = element("button", { type: "button", textContent: text });
-  made.addEventListener("click", action);
-  return made;
-};
-
 // One cell that the page shows, with its controls and its output.
 class ShownCell {
   constructor(box, source, chapter) {

@@ -125,12 +125,7 @@ function run(code, shown) {
 }
 
 function call(name, args) {
-  const values = python.toPy(args);
-  try {
-    return plain(session[name](values));
-  } finally {
-    values.destroy?.();
-  }
+  return JSON.parse(session.answer(name, JSON.stringify(args)));
 }
 
 function plain(value) {

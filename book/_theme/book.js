@@ -8,6 +8,7 @@
   searchKey();
   copyButtons();
   runButtons();
+  playButtons();
   wideBoxes();
   presentSection();
   formulaFonts();
@@ -101,6 +102,37 @@
         buttons[number].textContent = `Cannot run here: ${error.message}`;
       }
     };
+  }
+
+  // A figure whose runs are in the page can play them. The first click brings the player.
+  function playButtons() {
+    const { lab } = document.body.dataset;
+    if (!lab || location.protocol === "file:") return; // a site opened as files has no modules
+    for (const data of all("script.replay")) {
+      const figure = document.getElementById(data.dataset.figure)?.closest("figure");
+      const picture = figure && one("img", figure);
+      if (!picture) continue;
+      let player = null;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "play";
+      button.textContent = "Play EM";
+      button.addEventListener("click", async () => {
+        if (player) {
+          player.show(true);
+          return;
+        }
+        button.disabled = true;
+        try {
+          const { Player } = await import(new URL(`${lab}player.mjs`, document.baseURI));
+          player = new Player(figure, JSON.parse(data.textContent));
+          button.disabled = false;
+        } catch (error) {
+          button.textContent = `Cannot play here: ${error.message}`;
+        }
+      });
+      (picture.closest("a") ?? picture).after(button);
+    }
   }
 
   // What overflows can be reached and scrolled by the keyboard. Measured only near the window.
