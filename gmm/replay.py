@@ -51,7 +51,7 @@ class Replay:
 
     def __repr__(self) -> str:
         runs, points = self.content["runs"], self.content["points"]
-        return f"Replay of {len(runs)} fits of {len(points)} rows"
+        return f"Replay(runs={len(runs)}, rows={len(points)})"
 
     def _repr_html_(self) -> str:
         """Data in a page, which shows nothing by itself."""

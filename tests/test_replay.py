@@ -77,7 +77,7 @@ def test_a_page_gets_valid_json_that_cannot_end_its_own_element() -> None:
     assert content == played.content
     assert [run["name"] for run in content["runs"]] == list(fits)
     assert content["version"] == VERSION
-    assert repr(played) == "Replay of 2 fits of 272 rows"
+    assert repr(played) == "Replay(runs=2, rows=272)"
 
 
 def test_one_feature_and_two_of_many() -> None:

@@ -9,6 +9,7 @@
   copyButtons();
   runButtons();
   playButtons();
+  labButton();
   wideBoxes();
   presentSection();
   formulaFonts();
@@ -133,6 +134,26 @@
       });
       (picture.closest("a") ?? picture).after(button);
     }
+  }
+
+  // The lab opens when it is asked for.
+  function labButton() {
+    const place = one("#lab");
+    if (!place || typeof WebAssembly !== "object" || location.protocol === "file:") return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "lab-open";
+    button.textContent = `Open the lab (${place.dataset.megabytes} MB, once)`;
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        const { open } = await import(new URL(`${document.body.dataset.lab}lab.mjs`, document.baseURI));
+        await open(place);
+      } catch (error) {
+        button.textContent = `The lab cannot be opened here: ${error.message}`;
+      }
+    });
+    place.append(button);
   }
 
   // What overflows can be reached and scrolled by the keyboard. Measured only near the window.

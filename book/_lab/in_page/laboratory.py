@@ -19,6 +19,7 @@ from gmm.checks import FloatArray, SingularCovarianceError, as_matrix
 from gmm.e_step import e_step
 from gmm.inference import LINEAR, information
 from gmm.initial import starting_mixture
+from gmm.marks import DARK, INK, MUTED, PALETTE
 from gmm.prior import Prior, default_prior
 from gmm.rows import as_rows
 from gmm.statistics import Statistics
@@ -36,8 +37,11 @@ DATA = {
 }
 #: A run is at its end when a row gains less than this in an iteration, in nats.
 TOLERANCE = 1e-8
-#: The variance, as a part of the data's, of a component that is pressed onto a row.
-PRESSED = 1e-3
+#: Widths, as parts of the data's, of a component that is pressed onto a row: the widest from which
+#: the run collapses is taken, so that the reader sees it happen.
+PRESSED = [0.05 * 0.8**i for i in range(25)]
+#: Iterations within which a run has collapsed, or will not.
+PATIENCE = 100
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Laboratory:
         return json.dumps(result, allow_nan=False)
 
     # ------------------------------------------------------------------ data and setting
+
+    def colours(self) -> dict[str, Any]:
+        """The figures' colours, each with its counterpart on a dark page."""
+        return {"colours": [[light, DARK[light]] for light in (INK, MUTED, *PALETTE)]}
 
     def data(
         self, name: str | None = None, points: list[list[float]] | None = None
@@ -224,15 +232,33 @@ class Laboratory:
         return self._begin(moved, _written(moved), **self.setting)
 
     def press(self, component: int = 0) -> dict[str, Any]:
-        """Press a component onto the row nearest to its mean: a collapse is on its way."""
+        """Press a component onto the row nearest to its mean, so that a collapse is on its way."""
+        pressed = self._pressed(component, PRESSED[-1])
+        chosen = self._prior(pressed.n_components)
+        for width in PRESSED:
+            candidate = self._pressed(component, width)
+            try:
+                gmm.fit(
+                    self.rows,
+                    candidate.n_components,
+                    candidate.family,
+                    start=candidate,
+                    max_iter=PATIENCE,
+                    prior=chosen,
+                )
+            except SingularCovarianceError:
+                pressed = candidate
+                break
+        return self._begin(pressed, _written(pressed), **self.setting)
+
+    def _pressed(self, component: int, width: float) -> gmm.Mixture:
         now = self.now.mixture
         apart = ((self.rows - now.means[component]) ** 2).sum(axis=1)
         means, covariances = now.means.copy(), now.covariances.copy()
         means[component] = self.rows[apart.argmin()]
-        covariances[component] = np.diag(PRESSED**2 * self.rows.var(axis=0))
+        covariances[component] = np.diag((width * self.rows.std(axis=0)) ** 2)
         family = "VVV" if self.rows.shape[1] > 1 else "V"
-        pressed = gmm.Mixture(now.weights, means, covariances, family)
-        return self._begin(pressed, _written(pressed), **self.setting)
+        return gmm.Mixture(now.weights, means, covariances, family)
 
     # ------------------------------------------------------------------ several runs
 
@@ -298,7 +324,7 @@ class Laboratory:
         except np.linalg.LinAlgError:
             return {"rate": None}
         value = float(np.linalg.eigvals(lost).real.max())
-        return {"rate": value if np.isfinite(value) else None}
+        return {"rate": value if value < 1.0 else None}  # far from a maximum it predicts nothing
 
     def _measured_rate(self) -> float | None:
         """The square root of the last two gains' ratio (:prf:ref:`prop-gain-ratio`)."""
