@@ -185,7 +185,9 @@ class SmallSteps:
     def maximise(self, moments: list[Moments] | Statistics) -> list[Component]:
         """The M-step (:eq:`eq-weight-update` to :eq:`eq-spherical-update`)."""
         if isinstance(moments, Statistics):
-            return self.load(m_step(moments, self.family, self.ridge))
+            made = self.load(m_step(moments, self.family, self.ridge))
+            self._refuse_singular(made)
+            return made
         total = sum([m[0] for m in moments])
         weights: list[float] = []
         means, covariances = [], []

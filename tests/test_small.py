@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import FAMILIES, random_mixture
+from scipy import stats
 
 import gmm
 from gmm.checks import FloatArray, SingularCovarianceError
@@ -156,6 +157,23 @@ def test_a_fit_that_must_collapse_says_so(name: str) -> None:
     else:
         with pytest.raises(SingularCovarianceError, match="collapsed"):
             gmm.fit(X, 2, name, start=start)
+
+
+def test_no_step_of_a_fit_leaves_a_component_narrower_than_what_is_refused() -> None:
+    """Nor where narrow components are handed to the sweep: one sits on two equal rows."""
+    line = np.append(stats.norm.ppf((np.arange(60) + 0.5) / 60), stats.norm.ppf(40.5 / 60))
+    X, widths = line[:, None], []
+    start = gmm.Mixture([2 / 61, 59 / 61], [X[40], [0.0]], np.array([0.3**2, 1.0])[:, None, None])
+    with pytest.raises(SingularCovarianceError, match="collapsed"):
+        gmm.fit(
+            X,
+            2,
+            start=start,
+            tol=0,
+            callback=lambda p: widths.append(float(p.mixture.covariances.min()) ** 0.5),
+        )
+    assert len(widths) > 50
+    assert min(widths) > 1e-9 * X.std()
 
 
 @pytest.mark.parametrize("power", [-100, -60, 60, 100])
