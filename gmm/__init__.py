@@ -34,7 +34,7 @@ from gmm.statistics import Statistics
 from gmm.univariate import gmm_em
 
 if TYPE_CHECKING:
-    from gmm import algebra, datasets, inference, plots
+    from gmm import algebra, datasets, inference, plots, transport
     from gmm.bayesian_estimator import BayesianGaussianMixture
     from gmm.bootstrap import bootstrap_test
     from gmm.estimator import GaussianMixture
@@ -77,6 +77,7 @@ __all__ = [
     "merge_by_entropy",
     "plots",
     "select",
+    "transport",
 ]
 
 _ON_DEMAND = {
@@ -92,6 +93,7 @@ _ON_DEMAND = {
     "inference": "",
     "merge_by_entropy": "gmm.merging",
     "plots": "",
+    "transport": "",
 }
 
 
