@@ -180,8 +180,8 @@ class Lab {
     } catch (error) {
       this.playing = false;
       this.plays.textContent = "Run";
-      const lines = error.message.trim().split("\n");
-      this.say(this.python.loaded ? lines.at(-1) : `Python could not be loaded here: ${lines.at(-1)}`);
+      const last = error.message.trim().split("\n").at(-1);
+      this.say(this.python.loaded ? last.replace(/^[\w.]+Error: /, "") : `Python could not be loaded here: ${last}`);
       return null;
     }
   }
@@ -346,7 +346,7 @@ class Lab {
       const best = ends[0].log_likelihood;
       const cards = ends.map((end) => this.card(end, best));
       this.results.replaceChildren(
-        element("h3", { textContent: "Six starts, the best end first" }),
+        element("h2", { textContent: "Six starts, the best end first" }),
         element("div", { className: "lab-cards" }, ...cards),
       );
       for (const card of cards) card.paint?.();
@@ -390,7 +390,7 @@ class Lab {
       );
       const head = element("tr", {}, ...["K", "BIC", "above the least"].map((text) => element("th", { textContent: text, scope: "col" })));
       this.results.replaceChildren(
-        element("h3", { textContent: `BIC of the family ${this.state.mixture.family}` }),
+        element("h2", { textContent: `BIC of the family ${this.state.mixture.family}` }),
         element("table", { className: "lab-table" }, element("thead", {}, head), element("tbody", {}, ...rows)),
       );
       this.say(`BIC chooses ${best + 1} components`);
@@ -408,9 +408,12 @@ class Lab {
   badOptimum() {
     this.pause();
     return this.act(async () => {
+      this.say("Two dozen runs");
+      const methods = ["random", "k-means++", "random-responsibilities"];
+      const seed = Number(this.seed.value);
       const { ends } = await this.ask("ends", {
-        starts: Array(12).fill("random"),
-        seeds: Array.from({ length: 12 }, (_, i) => Number(this.seed.value) + i),
+        starts: methods.flatMap((method) => Array(8).fill(method)),
+        seeds: methods.flatMap(() => Array.from({ length: 8 }, (_, i) => seed + i)),
       });
       const found = ends.filter((end) => !end.failure);
       if (!found.length) {
@@ -422,8 +425,8 @@ class Lab {
       const lack = best.log_likelihood - worst.log_likelihood;
       this.say(
         lack < 1e-3
-          ? "Twelve random starts all end at the same log-likelihood: no bad optimum was found. More components have more of them"
-          : `The worst of twelve ends, ${number(lack)} below the best. EM stays here; move a mean, or take another start`,
+          ? "Two dozen starts all end at the same log-likelihood: no bad optimum was found. More components have more of them"
+          : `The worst of two dozen ends, ${number(lack)} below the best. EM stays here; move a mean, or take another start`,
       );
     });
   }

@@ -264,7 +264,7 @@ class Laboratory:
 
     def ends(self, seeds: list[int], starts: list[str]) -> dict[str, Any]:
         """Where runs from several starts end, the best first."""
-        found = []
+        found: list[dict[str, Any]] = []
         mixture = self.now.mixture
         chosen = self._prior(mixture.n_components)
         for start, seed in zip(starts, seeds, strict=True):
@@ -288,9 +288,7 @@ class Laboratory:
         """BIC over the number of components, of the family at hand; smaller is better."""
         family = self.now.mixture.family
         chosen = "default" if self.setting["prior"] else None
-        table = gmm.select(
-            self.rows, range(1, largest + 1), [family], prior=chosen, random_state=0
-        )
+        table = gmm.select(self.rows, range(1, largest + 1), [family], prior=chosen, random_state=0)
         values = [table.bic(family, k) for k in range(1, largest + 1)]
         return {"bic": [value if np.isfinite(value) else None for value in values]}
 
@@ -368,5 +366,5 @@ def _written(mixture: gmm.Mixture) -> str:
     parts = _parameters(mixture)
     return (
         f"gmm.Mixture(\n    {parts['weights']},\n    {parts['means']},\n"
-        f"    {parts['covariances']},\n    \"{parts['family']}\",\n)"
+        f'    {parts["covariances"]},\n    "{parts["family"]}",\n)'
     )
