@@ -29,7 +29,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
-	$(BIN)/python tests/benchmarks/acceleration.py book/speed/acceleration_problems.csv
+	$(BIN)/python tests/benchmarks/acceleration.py data/acceleration_problems.csv
 
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

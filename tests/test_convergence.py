@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +32,7 @@ from gmm.convergence import (
     WhenSlow,
     ascent,
 )
+from gmm.datasets import data_file
 from gmm.families import FAMILIES as KINDS
 from gmm.rows import as_rows
 from gmm.small import SmallSteps
@@ -726,7 +726,7 @@ def test_the_stored_problems_keep_what_is_promised() -> None:
     The bounds are those that acceleration was made for, not what was found; "auto", which begins
     later so as to lose nothing on quick problems, may save a little less on slow ones.
     """
-    path = Path(__file__).parents[1] / "book" / "speed" / "acceleration_problems.csv"
+    path = data_file("acceleration_problems.csv")
     with path.open() as file:
         rows = list(csv.DictReader(file))
     em = np.array([int(row["em"]) for row in rows])
