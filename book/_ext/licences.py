@@ -79,15 +79,7 @@ def of_distribution(name: str, licence: str, purpose: str) -> Part:
         for file in found.files or []
         if Path(str(file)).name.startswith("LICENSE") and ".dist-info" in str(file)
     )
-    if not texts:
-        licence += f", {found.metadata['Home-page'] or _address(found)}"
     return Part(name, found.version, licence, purpose, texts)
-
-
-def _address(distribution: importlib.metadata.Distribution) -> str:
-    """Where a package that ships no text of its licence has it."""
-    addresses = distribution.metadata.get_all("Project-URL") or []
-    return addresses[0].partition(", ")[2] if addresses else ""
 
 
 def parts(book: Path) -> Iterator[Part]:
@@ -97,7 +89,7 @@ def parts(book: Path) -> Iterator[Part]:
     fonts = (book / "_theme" / "fonts" / "OFL.txt").read_text(encoding="utf-8")
     names = "STIX Two Text, Inter, JetBrains Mono"
     yield Part(names, "subsets", "OFL-1.1", "the text", (("OFL.txt", fonts),))
-    yield of_distribution("pagefind", "MIT", "the search")
+    yield of_distribution("pagefind", "MIT, https://github.com/CloudCannon/pagefind", "the search")
     yield of_distribution("sphinx-design", "MIT", "styles of cards and grids")
     yield of_package(modules / "pyodide", "Python in the page", MPL)
     for wheel in sorted((book / "_lab" / "wheels").glob("*.whl")):
