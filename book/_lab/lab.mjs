@@ -138,6 +138,12 @@ class Lab {
 
   listen() {
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
+    this.canvas.addEventListener("click", (event) => this.add(event));
+    // a finger on a mean moves it; elsewhere it scrolls the page
+    const hold = (event) => {
+      if (this.meanNear(this.place(event.touches[0])) >= 0) event.preventDefault();
+    };
+    this.canvas.addEventListener("touchstart", hold, { passive: false });
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => this.restore());
   }
@@ -460,18 +466,28 @@ class Lab {
     };
   }
 
-  grab(event) {
+  // The component whose mean is near a place, or -1.
+  meanNear(at) {
+    if (!this.state || at[1] > this.height) return -1;
+    const { to } = this.scales();
+    const distances = this.state.mixture.means.map((mean) => distance(to(mean), at, this.box.length));
+    const least = Math.min(...distances);
+    return least < REACH ? distances.indexOf(least) : -1;
+  }
+
+  // A click beside all means adds a point to those of the reader.
+  add(event) {
     const at = this.place(event);
-    if (at[1] > this.height) return;
-    const { to, from } = this.scales();
-    const nearest = this.state
-      ? this.state.mixture.means.map((mean) => distance(to(mean), at, this.box.length)).reduce((best, d, k, all) => (d < all[best] ? k : best), 0)
-      : -1;
-    const held = nearest >= 0 && distance(to(this.state.mixture.means[nearest]), at, this.box.length) < REACH;
-    if (!held) {
-      if (this.data.value === "own") this.act(() => this.replacePoints([...this.own, from(at).map((value) => Number(value.toPrecision(6)))]));
-      return;
-    }
+    if (this.data.value !== "own" || at[1] > this.height || this.meanNear(at) >= 0 || this.dragged) return;
+    const point = this.scales().from(at).map((value) => Number(value.toPrecision(6)));
+    this.act(() => this.replacePoints([...this.own, point]));
+  }
+
+  grab(event) {
+    const { from } = this.scales();
+    const nearest = this.meanNear(this.place(event));
+    this.dragged = false;
+    if (nearest < 0) return;
     event.preventDefault();
     this.pause();
     this.chosen = nearest;
@@ -479,6 +495,7 @@ class Lab {
     let target = null;
     const follow = (move) => {
       target = from(this.place(move));
+      this.dragged = true;
       const means = this.state.mixture.means.map((mean, k) => (k === nearest ? target : mean));
       this.state = { ...this.state, mixture: { ...this.state.mixture, means } };
       this.draw();
