@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from docutils import nodes
@@ -10,6 +11,8 @@ from sphinx.domains.index import IndexDomain
 
 #: Directives of sphinx-proof whose titles belong into the index.
 NAMED = {"algorithm", "corollary", "definition", "lemma", "proposition", "theorem"}
+#: What a name is not sorted by.
+ARTICLE = re.compile(r"^(A|An|The) (?=\S)")
 
 
 def add_entries(app: Sphinx, document: nodes.document) -> None:
@@ -23,6 +26,7 @@ def add_entries(app: Sphinx, document: nodes.document) -> None:
         title = node["title"].strip().removeprefix("(").removesuffix(")")
         if not title or "$" in title or not node["ids"]:
             continue
+        title = ARTICLE.sub("", title)
         name = f"{title[:1].upper()}{title[1:]} ({kind})".replace(";", ",")  # a semicolon nests
         entries.append(("single", name, node["ids"][0], "", None))
 

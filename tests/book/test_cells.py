@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from .conftest import ROOT
 
@@ -143,3 +146,41 @@ print(len(tries), first.splitlines()[-1], second)
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "2 OSError: matplotlib.zip: 503 None\n"
+
+
+def test_what_takes_the_place_of_pillow_writes_the_same_pictures(tmp_path: Path) -> None:
+    """Written by ours in a Python of its own, read by Pillow."""
+    program = """
+import sys
+sys.path.insert(0, "book/_lab/recipes/pillow_shim")
+import numpy as np
+from PIL import Image, PngImagePlugin
+assert "pillow_shim" in Image.__file__
+rng = np.random.default_rng(0)
+for mode, shape in [("L", (5, 7)), ("LA", (4, 3, 2)), ("RGB", (6, 2, 3)), ("RGBA", (3, 9, 4))]:
+    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+    np.save(f"{sys.argv[1]}/{mode}.npy", pixels)
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Title", "σ")
+    Image.fromarray(pixels).save(f"{sys.argv[1]}/{mode}.png", dpi=(72, 72), pnginfo=texts)
+    data = pixels.tobytes()
+    size = shape[1], shape[0]
+    assert Image.frombuffer(mode, size, data, "raw", mode, 0, 1).tobytes() == data
+try:
+    Image.open("x.png")
+except NotImplementedError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("PIL.Image.open is not available here")
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        with Image.open(tmp_path / f"{mode}.png") as picture:
+            assert picture.mode == mode
+            assert picture.info["Title"] == "σ"
+            np.testing.assert_array_equal(np.asarray(picture), np.load(tmp_path / f"{mode}.npy"))

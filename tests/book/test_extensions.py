@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 from PIL import Image
 from pypdf import PdfReader
@@ -562,3 +564,29 @@ def test_a_report_is_made_anew_only_when_something_has_changed(
 def test_small_numbers_are_written_as_in_print() -> None:
     assert report.power_of_ten(5.4e-9) == {"digit": "5", "exponent": "−9"}
     assert report.number(-3715.04, 1) == "−3715.0"
+
+
+def test_results_are_in_the_index_by_their_names(site: Path) -> None:
+    index = BeautifulSoup((site / "genindex.html").read_text(encoding="utf-8"), "html.parser")
+    places = {link.get_text(): str(link.get("href")) for link in index.select("article a")}
+    for name, page in [
+        ("Aitken's prediction (theorem)", "mixtures/em.html#thm-aitken"),
+        ("Collapse is an iterated exponential (theorem)", "mixtures/singularities.html#"),
+        ("responsibility", "appendices/glossary.html#term-responsibility"),
+        ("fit() (in module gmm.em)", "appendices/api.html#gmm.em.fit"),
+    ]:
+        assert places[name].startswith(page), name
+        path, _, anchor = places[name].partition("#")
+        text = (site / path).read_text(encoding="utf-8")
+        assert f'id="{anchor}"' in text, name
+
+
+def test_licences_are_those_of_what_is_shipped(site: Path) -> None:
+    page = BeautifulSoup((site / "appendices" / "licences.html").read_text("utf-8"), "html.parser")
+    shown = " ".join(item.get_text() for item in page.select("ul.licences li > p"))
+    for wheel in (ROOT / "book" / "_lab" / "wheels").glob("*.whl"):
+        name, version = wheel.name.split("-")[:2]
+        assert f"{name} {version}" in shown
+    assert {"katex", "pyodide", "pagefind"} <= set(re.findall(r"\w+", shown))
+    assert "The FreeType Project" in page.get_text()
+    assert all(len(text.get_text()) > 100 for text in page.select("pre.licence"))
