@@ -10,7 +10,7 @@ import pytest
 
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(
-    path for path in BOOK.rglob("*.md") if not {"node_modules", "_static"} & set(path.parts)
+    path for path in BOOK.rglob("*.md") if not {"node_modules", "_static", "_lab"} & set(path.parts)
 )
 
 FENCE = re.compile(r"^\s*(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[\w:.-]+)\})?\s*(?P<rest>.*)$")
