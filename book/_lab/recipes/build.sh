@@ -5,7 +5,7 @@
 #   chroot /srv/forky apt-get install --no-install-recommends emscripten python3.14-dev \
 #     python3.14-venv ninja-build nodejs make gcc g++ xz-utils patch
 #
-# and, inside it, with a copy of this folder and Pyodide's python_stdlib.zip beside it:
+# Its list of archives needs a line for sources (deb-src). Then, inside it, with a copy of this folder and Pyodide's python_stdlib.zip beside it:
 #
 #   sh build.sh /srv/work              all steps, about ten minutes
 #   sh build.sh /srv/work compile pack some of them
@@ -142,17 +142,17 @@ END
 configured_build() {
   meson=$1 name=$2 source=$3 style=$4
   shift 4
-  rm -rf "$WORK/build/$name" "$WORK/installed/$name"
+  rm -rf "$WORK/build-$name" "$WORK/installed/$name"
   cd "$source"
-  $meson setup "$WORK/build/$name" --cross-file "$WORK/bin/$style.ini" --buildtype=plain \
+  $meson setup "$WORK/build-$name" --cross-file "$WORK/bin/$style.ini" --buildtype=plain \
     --prefix=/p --python.install-env=prefix "$@"
-  ninja -C "$WORK/build/$name" -j1
-  $meson install -C "$WORK/build/$name" --no-rebuild --destdir "$WORK/installed/$name" \
+  ninja -C "$WORK/build-$name" -j1
+  $meson install -C "$WORK/build-$name" --no-rebuild --destdir "$WORK/installed/$name" \
     --tags runtime,python-runtime,data --skip-subprojects > /dev/null
 }
 
 compile() {
-  mkdir -p "$WORK/build" "$WORK/installed"
+  mkdir -p "$WORK/installed"
   configured_build "python3.14 $WORK/numpy-2.4.6/vendored-meson/meson/meson.py" numpy \
     "$WORK/numpy-2.4.6" whole -Dallow-noblas=true -Dblas=none -Dlapack=none
   configured_build meson matplotlib "$MATPLOTLIB" small -Db_lto=false --wrap-mode=nodownload
@@ -161,15 +161,15 @@ compile() {
 }
 
 compile_kiwisolver() {
-  rm -rf "$WORK/build/kiwisolver" "$WORK/installed/kiwisolver"
-  mkdir -p "$WORK/build/kiwisolver" "$WORK/installed/kiwisolver/kiwisolver"
+  rm -rf "$WORK/build-kiwisolver" "$WORK/installed/kiwisolver"
+  mkdir -p "$WORK/build-kiwisolver" "$WORK/installed/kiwisolver/kiwisolver"
   cd "$WORK/kiwisolver-1.5.1"
   cppy=$(python3.14 -c 'import cppy; print(cppy.get_include())')
   for part in constraint expression kiwisolver solver strength term variable; do
     small-c++ -std=c++11 -DNDEBUG -I/usr/include/python3.14 -I. -I"$cppy" \
-      -c "py/src/$part.cpp" -o "$WORK/build/kiwisolver/$part.o"
+      -c "py/src/$part.cpp" -o "$WORK/build-kiwisolver/$part.o"
   done
-  module=$WORK/build/kiwisolver/_cext.cpython-314-wasm32-emscripten.so
+  module=$WORK/build-kiwisolver/_cext.cpython-314-wasm32-emscripten.so
   small-c++ -shared -o "$module" "$WORK"/build/kiwisolver/*.o
   cp py/kiwisolver/*.py "$module" "$WORK/installed/kiwisolver/kiwisolver/"
 }

@@ -102,7 +102,7 @@ BACKENDS = (
 )
 FONTS = re.compile(
     r"DejaVuSans(-Bold|-Oblique|-BoldOblique|Display|Mono)?\.ttf|LICENSE_(DEJAVU|STIX)"
-    r"|STIXGeneral(Bol|Italic)?\.ttf|STIXNonUni(Bol|Ita)?\.ttf"
+    r"|STIXGeneral(Bol|BolIta|Italic)?\.ttf|STIXNonUni(Bol|Ita)?\.ttf"
     r"|STIXSiz(One|Two|Three|Four|Five)SymReg\.ttf|cm(b|ex|mi|r|ss|sy|ti|tt)10\.ttf"
 )
 
