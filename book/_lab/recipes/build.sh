@@ -5,7 +5,8 @@
 #   chroot /srv/forky apt-get install --no-install-recommends emscripten python3.14-dev \
 #     python3.14-venv ninja-build nodejs make gcc g++ xz-utils patch
 #
-# Its list of archives needs a line for sources (deb-src). Then, inside it, with a copy of this folder and Pyodide's python_stdlib.zip beside it:
+# Its list of archives needs a line for sources (deb-src). Then, inside it, with a copy of this folder and
+# Pyodide's python_stdlib.zip in the copy:
 #
 #   sh build.sh /srv/work              all steps, about ten minutes
 #   sh build.sh /srv/work compile pack some of them
