@@ -46,6 +46,17 @@ def test_the_log_score_is_highest_for_the_truth() -> None:
         divergence = step * np.sum(np.exp(log_p) * (log_p - log_q))
         assert score < best
         assert best - score == pytest.approx(divergence, rel=1e-9)
+        # fresh rows estimate the score without bias: within four standard errors
+        fresh = q.log_density(p.sample(20_000, random_state=rng)[0])
+        assert fresh.mean() == pytest.approx(score, abs=4 * fresh.std() / np.sqrt(len(fresh)))
+    # the loss of one normal law for another, in closed form
+    for mean, variance in ((0.5, 2.0), (-1.0, 0.6)):
+        one = gmm.Mixture([1.0], [[0.0]], [[[1.0]]])
+        other = gmm.Mixture([1.0], [[mean]], [[[variance]]])
+        log_one = one.log_density(x)
+        loss = step * np.sum(np.exp(log_one) * (log_one - other.log_density(x)))
+        formula = 0.5 * (np.log(variance) + (1 + mean**2) / variance - 1)
+        assert loss == pytest.approx(formula, rel=1e-9)
 
 
 @pytest.mark.derives("prop-smallest-region")
