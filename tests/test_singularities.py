@@ -53,6 +53,20 @@ def test_the_rank_of_a_covariance_is_the_dimension_of_its_rows(plane: int) -> No
         assert sympy.Matrix.hstack(scatter, differences.T).rank() == scatter.rank()
 
 
+@pytest.mark.derives("prop-scatter-rank")
+def test_all_components_have_the_rank_of_the_rows_at_every_step() -> None:
+    """Rows in a plane of four dimensions; responsibilities of spherical components."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 4)) + rng.standard_normal(4)
+    mixture = gmm.initial.starting_mixture(X, 3, "VII", "random", 0)
+    for _ in range(5):
+        r = mixture.responsibilities(X)
+        for k in range(3):
+            covariance = np.cov(X.T, aweights=r[:, k], ddof=0)
+            assert np.linalg.matrix_rank(covariance, tol=1e-10 * np.trace(covariance)) == 2
+        mixture = m_step(e_step(X, mixture), "VII")
+
+
 def test_a_fit_says_which_data_no_covariance_can_bear() -> None:
     good = np.random.default_rng(0).standard_normal((60, 3))
     total = good.copy()
