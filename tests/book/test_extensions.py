@@ -573,7 +573,7 @@ def test_results_are_in_the_index_by_their_names(site: Path) -> None:
         ("Aitken's prediction (theorem)", "mixtures/em.html#thm-aitken"),
         ("Collapse is an iterated exponential (theorem)", "mixtures/singularities.html#"),
         ("responsibility", "appendices/glossary.html#term-responsibility"),
-        ("fit() (in module gmm.em)", "appendices/api.html#gmm.em.fit"),
+        ("gmm_em() (in module gmm.univariate)", "appendices/api.html#gmm.univariate.gmm_em"),
     ]:
         assert places[name].startswith(page), name
         path, _, anchor = places[name].partition("#")
