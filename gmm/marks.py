@@ -51,6 +51,11 @@ DARK = {
 }
 
 
+def both_themes() -> list[list[str]]:
+    """The colours of a figure (ink, muted, components), each with its dark counterpart."""
+    return [[light, DARK[light]] for light in (INK, MUTED, *PALETTE)]
+
+
 def pyplot() -> Any:
     """matplotlib.pyplot, or an error that says what to install."""
     try:

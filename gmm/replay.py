@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from gmm.bound import lower_bound
 from gmm.checks import FloatArray, IntArray, as_matrix
-from gmm.marks import DARK, INK, MUTED, PALETTE, two_features
+from gmm.marks import both_themes, two_features
 from gmm.mixture import Mixture
 from gmm.result import Fit
 
@@ -125,7 +125,7 @@ def replay(
             "figure": figure,
             "points": _rounded(rows[:, chosen]),
             "runs": [_run(name, fit, rows, chosen) for name, fit in named.items()],
-            "colours": [[light, DARK[light]] for light in (INK, MUTED, *PALETTE)],
+            "colours": both_themes(),
         }
     )
 

@@ -119,12 +119,18 @@ def marked_tests(root: Path) -> list[Mention]:
 # ------------------------------------------------------------------ the chapters
 
 
+def title_of(result: nodes.Element) -> str:
+    """Return the name that a theorem or the like bears, without its brackets."""
+    title: str = result["title"].strip()
+    return title.removeprefix("(").removesuffix(")")
+
+
 def chapter_statements(document: nodes.document) -> list[Statement]:
     """Return the labelled theorems and equations of a chapter, in their order."""
     found = []
     for node in document.findall(nodes.Element):
         if node.get("realtype"):
-            title = node["title"].strip().removeprefix("(").removesuffix(")")
+            title = title_of(node)
             if not node["label"].startswith(f"{node['realtype']}-"):  # else it has no label
                 found.append(Statement(node["label"], node["realtype"], title, None))
         elif isinstance(node, nodes.math_block) and node.get("label"):

@@ -9,6 +9,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.domains.index import IndexDomain
 
+from ledger import title_of
+
 #: Directives of sphinx-proof whose titles belong into the index.
 NAMED = {"algorithm", "corollary", "definition", "lemma", "proposition", "theorem"}
 #: What a name is not sorted by.
@@ -23,7 +25,7 @@ def add_entries(app: Sphinx, document: nodes.document) -> None:
         kind = node.get("realtype")
         if kind not in NAMED:
             continue
-        title = node["title"].strip().removeprefix("(").removesuffix(")")
+        title = title_of(node)
         if not title or "$" in title or not node["ids"]:
             continue
         title = ARTICLE.sub("", title)

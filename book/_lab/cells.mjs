@@ -4,7 +4,6 @@
 import { button, element } from "./drawing.mjs";
 import { Python } from "./python.mjs";
 
-const MEGABYTE = 1e6;
 // One cell that the page shows, with its controls and its output.
 class ShownCell {
   constructor(box, source, chapter) {
@@ -106,7 +105,7 @@ function picture(svg) {
 
 class Chapter {
   constructor(cells, boxes) {
-    this.python = new Python("cells", (loaded, total) => this.progress(loaded, total));
+    this.python = new Python("cells", (text) => this.say(text));
     this.units = []; // each shown cell, and the hidden ones that follow it
     this.before = []; // hidden cells above the first shown one
     let unit = null;
@@ -120,12 +119,6 @@ class Chapter {
       }
     }
     this.current = null;
-  }
-
-  progress(loaded, total) {
-    const [here, all] = [loaded, total].map((bytes) => (bytes / MEGABYTE).toFixed(1));
-    const end = loaded < total ? "" : ", starting";
-    this.say(`Loading Python: ${here} of ${all} MB${end}`);
   }
 
   say(text) {

@@ -2,7 +2,6 @@
 import { boxOf, button, drawCurve, drawLine, drawPlane, element, isDark, onThemeChange, sized } from "./drawing.mjs";
 import { Python } from "./python.mjs";
 
-const MEGABYTE = 1e6;
 const PAUSE = 250; // milliseconds between half-steps of a run that is watched
 const NUDGE = 0.02; // part of the picture's width by which an arrow key moves a mean
 const REACH = 22; // CSS pixels within which a mean is taken hold of
@@ -35,10 +34,8 @@ class Lab {
     this.state = null;
     this.playing = false;
     this.queue = Promise.resolve();
-    this.python = new Python("laboratory", (loaded, total) => {
-      const [here, all] = [loaded, total].map((bytes) => (bytes / MEGABYTE).toFixed(1));
-      this.say(`Loading Python: ${here} of ${all} MB${loaded < total ? "" : ", starting"}`);
-    });
+    this.underWay = 0;
+    this.python = new Python("laboratory", (text) => this.say(text));
     this.build(place);
     onThemeChange(() => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.canvas);
@@ -62,9 +59,15 @@ class Lab {
     this.readings = element("dl", { className: "lab-readings" });
     this.results = element("div", { className: "lab-results" });
     place.classList.add("open");
+    this.main = element(
+      "div",
+      { className: "lab-main" },
+      element("div", {}, this.canvas, this.readings, this.motion()),
+      this.choices(),
+    );
     place.replaceChildren(
       this.status,
-      element("div", { className: "lab-main" }, element("div", {}, this.canvas, this.readings, this.motion()), this.choices()),
+      this.main,
       keys,
       this.experiments(),
       this.results,
@@ -74,13 +77,12 @@ class Lab {
   }
 
   choices() {
-    const { setting } = this;
     this.data = element("select", {}, ...options(DATA));
-    this.k = element("input", { type: "number", min: 1, max: LARGEST, value: setting.k });
+    this.k = element("input", { type: "number", min: 1, max: LARGEST });
     this.family = element("select");
     this.start = element("select", {}, ...options(STARTS.map((name) => [name])));
-    this.seed = element("input", { type: "number", min: 0, max: 999999, value: setting.seed });
-    this.prior = element("input", { type: "checkbox", checked: setting.prior });
+    this.seed = element("input", { type: "number", min: 0, max: 999999 });
+    this.prior = element("input", { type: "checkbox" });
     this.clears = button("Clear my points", () => this.replacePoints([]));
     this.clears.hidden = true;
     const form = element(
@@ -181,6 +183,7 @@ class Lab {
   }
 
   async act(action) {
+    this.count(1);
     try {
       return await action();
     } catch (error) {
@@ -189,7 +192,15 @@ class Lab {
       const last = error.message.trim().split("\n").at(-1);
       this.say(this.python.loaded ? last.replace(/^[\w.]+Error: /, "") : `Python could not be loaded here: ${last}`);
       return null;
+    } finally {
+      this.count(-1);
     }
+  }
+
+  // The page says that the lab is busy while actions are under way.
+  count(change) {
+    this.underWay += change;
+    this.main.setAttribute("aria-busy", String(this.underWay > 0));
   }
 
   open() {

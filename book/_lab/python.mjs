@@ -1,4 +1,5 @@
 // The page's side of the Python in worker.mjs: one worker, its loading, and what is asked of it.
+const MEGABYTE = 1e6;
 const SILENCE = 90_000; // milliseconds without a word while it loads, after which it is given up
 
 export class Python {
@@ -7,19 +8,19 @@ export class Python {
   #asked = new Map();
   #count = 0;
   #kind;
-  #progress;
+  #say;
 
-  // kind: "cells" or "laboratory"; progress: called with the bytes that came and all that will come.
-  constructor(kind, progress = () => {}) {
+  // kind: "cells" or "laboratory"; say: called with a sentence about what has been loaded.
+  constructor(kind, say = () => {}) {
     this.#kind = kind;
-    this.#progress = progress;
+    this.#say = say;
   }
 
   get loaded() {
     return this.#worker !== null;
   }
 
-  // Resolves when Python is ready, with the milliseconds that it took.
+  // Resolves when Python is ready.
   start() {
     this.#ready ??= new Promise((resolve, reject) => {
       let timer;
@@ -45,10 +46,12 @@ export class Python {
       this.#worker.onmessage = ({ data }) => {
         if (data.type === "progress") {
           wait();
-          this.#progress(data.loaded, data.total);
+          const [here, all] = [data.loaded, data.total].map((bytes) => (bytes / MEGABYTE).toFixed(1));
+          const end = data.loaded < data.total ? "" : ", starting";
+          this.#say(`Loading Python: ${here} of ${all} MB${end}`);
         } else if (data.type === "ready") {
           clearTimeout(timer);
-          resolve(data.milliseconds);
+          resolve();
         } else if (data.type === "failed") {
           fail(data.message);
         } else {

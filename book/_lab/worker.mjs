@@ -4,9 +4,9 @@
 //        {type: "run", id, code, shown}    run a cell of a chapter
 //        {type: "call", id, name, args}    call a method of the laboratory; args are plain values
 // Tells: {type: "progress", loaded, total} bytes
-//        {type: "ready", milliseconds} | {type: "failed", message}
+//        {type: "ready"} | {type: "failed", message}
 //        {type: "text", id, text}          what a running cell prints
-//        {type: "done", id, result, error, milliseconds}
+//        {type: "done", id, result, error}
 const here = new URL("./", import.meta.url);
 const PACKAGES = "/lib/python3.14/site-packages";
 
@@ -21,7 +21,6 @@ self.onmessage = async ({ data }) => {
     await start(data);
     return;
   }
-  const begin = performance.now();
   const answer = { type: "done", id: data.id };
   try {
     running = data.id;
@@ -30,12 +29,10 @@ self.onmessage = async ({ data }) => {
     answer.error = String(error.message ?? error);
   }
   running = null;
-  answer.milliseconds = performance.now() - begin;
   postMessage(answer);
 };
 
 async function start({ kind }) {
-  const begin = performance.now();
   try {
     const files = await (await fetched("files.json")).json();
     const needed = [...files.runtime, ...files.packages];
@@ -47,7 +44,7 @@ async function start({ kind }) {
     python = await runtime(contents);
     for (const { name } of files.packages) unpack(contents.get(name));
     session = open(kind, files);
-    postMessage({ type: "ready", milliseconds: performance.now() - begin });
+    postMessage({ type: "ready" });
   } catch (error) {
     postMessage({ type: "failed", message: String(error.message ?? error) });
   }
@@ -121,16 +118,12 @@ function bytesAtOnce(name) {
 }
 
 function run(code, shown) {
-  return plain(session.run(code, shown));
+  const answer = session.run(code, shown);
+  const copy = answer.toJs({ dict_converter: Object.fromEntries });
+  answer.destroy();
+  return copy;
 }
 
 function call(name, args) {
   return JSON.parse(session.answer(name, JSON.stringify(args)));
-}
-
-function plain(value) {
-  if (!value?.toJs) return value;
-  const copy = value.toJs({ dict_converter: Object.fromEntries });
-  value.destroy();
-  return copy;
 }

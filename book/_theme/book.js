@@ -77,9 +77,14 @@
     }
   }
 
+  // A script of the lab, which nothing loads before it is used.
+  function fromLab(name) {
+    return import(new URL(document.body.dataset.lab + name, document.baseURI));
+  }
+
   // Each code cell of a chapter can be run in the page. The first click brings what that takes.
   function runButtons() {
-    const { cells, lab } = document.body.dataset;
+    const { cells } = document.body.dataset;
     if (!cells || typeof WebAssembly !== "object" || location.protocol === "file:") return;
     const boxes = all("article .cell").filter((box) => one(".cell_input", box));
     const buttons = boxes.map((box, number) => {
@@ -94,8 +99,7 @@
     const open = async (number) => {
       for (const button of buttons) button.disabled = true;
       try {
-        const address = new URL(`${lab}cells.mjs`, document.baseURI);
-        const shown = await (await import(address)).open(boxes, cells);
+        const shown = await (await fromLab("cells.mjs")).open(boxes, cells);
         for (const button of buttons) button.remove();
         shown[number].runs.click();
         shown[number].editor.focus();
@@ -107,8 +111,7 @@
 
   // A figure whose runs are in the page can play them. The first click brings the player.
   function playButtons() {
-    const { lab } = document.body.dataset;
-    if (!lab || location.protocol === "file:") return; // a site opened as files has no modules
+    if (location.protocol === "file:") return; // a site opened as files has no modules
     for (const data of all("script.replay")) {
       const figure = document.getElementById(data.dataset.figure)?.closest("figure");
       const picture = figure && one("img", figure);
@@ -125,7 +128,7 @@
         }
         button.disabled = true;
         try {
-          const { Player } = await import(new URL(`${lab}player.mjs`, document.baseURI));
+          const { Player } = await fromLab("player.mjs");
           player = new Player(figure, JSON.parse(data.textContent));
           button.disabled = false;
         } catch (error) {
@@ -147,7 +150,7 @@
     button.addEventListener("click", async () => {
       button.disabled = true;
       try {
-        const { open } = await import(new URL(`${document.body.dataset.lab}lab.mjs`, document.baseURI));
+        const { open } = await fromLab("lab.mjs");
         await open(place);
       } catch (error) {
         button.textContent = `The lab cannot be opened here: ${error.message}`;

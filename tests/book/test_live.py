@@ -417,6 +417,8 @@ def _anew(page: Page, data: str = "old_faithful", k: int = 2) -> None:
     page.get_by_role("spinbutton", name="Components").fill(str(k))
     page.get_by_role("combobox", name="Set").select_option(data)
     page.get_by_role("button", name="Begin anew").click()
+    # each of the changes above begins a run: the last of them has to have begun
+    expect(page.locator(".lab-main")).to_have_attribute("aria-busy", "false")
     expect(page.locator(".lab-readings dd").first).to_have_text("0, start")
 
 

@@ -28,7 +28,7 @@ class DeferredModule(ModuleType):
 
     def __getattr__(self, attribute: str) -> Any:
         before, after = self.__dict__.pop("_hooks")
-        self.__class__ = ModuleType  # type: ignore[assignment]  # an ordinary module from now on
+        self.__class__ = ModuleType  # type: ignore[assignment]  # Python allows it for modules, mypy for nothing
         try:
             before()
             _execute(self)

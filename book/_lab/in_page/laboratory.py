@@ -19,7 +19,7 @@ from gmm.checks import FloatArray, SingularCovarianceError, as_matrix
 from gmm.e_step import e_step
 from gmm.inference import LINEAR, information
 from gmm.initial import starting_mixture
-from gmm.marks import DARK, INK, MUTED, PALETTE
+from gmm.marks import both_themes
 from gmm.prior import Prior, default_prior
 from gmm.rows import as_rows
 from gmm.statistics import Statistics
@@ -74,7 +74,7 @@ class Moment:
 
 
 class Laboratory:
-    """Rows, a setting and a history.
+    """Rows, a model and a history.
 
     Every public method but :meth:`answer` takes keyword arguments and returns what JSON can hold.
     """
@@ -82,7 +82,7 @@ class Laboratory:
     def __init__(self) -> None:
         self.rows: FloatArray = np.zeros((0, 2))
         self.source = ""
-        self.setting: dict[str, Any] = {}
+        self.has_prior = False
         self.begun = ""  # the start, in a program
         self.history: list[Moment] = []
         self.place = 0
@@ -99,7 +99,7 @@ class Laboratory:
 
     def colours(self) -> dict[str, Any]:
         """The figures' colours, each with its counterpart on a dark page."""
-        return {"colours": [[light, DARK[light]] for light in (INK, MUTED, *PALETTE)]}
+        return {"colours": both_themes()}
 
     def data(
         self, name: str | None = None, points: list[list[float]] | None = None
@@ -133,19 +133,17 @@ class Laboratory:
         """Choose a model and a start."""
         mixture = starting_mixture(self.rows, n_components, family, start, seed)
         arguments = f'X, {n_components}, "{mixture.family}", "{start}", {seed}'
-        return self._begin(
-            mixture, f"gmm.initial.starting_mixture({arguments})", prior=prior, seed=seed
-        )
+        return self._begin(mixture, f"gmm.initial.starting_mixture({arguments})", prior)
 
     def begin_at(self, mixture: dict[str, Any], prior: bool = False) -> dict[str, Any]:
         """Start from given parameters, as a shared address has them."""
         start = gmm.Mixture(
             mixture["weights"], mixture["means"], mixture["covariances"], mixture["family"]
         )
-        return self._begin(start, _written(start), prior=prior, seed=0)
+        return self._begin(start, _written(start), prior)
 
-    def _begin(self, mixture: gmm.Mixture, begun: str, *, prior: bool, seed: int) -> dict[str, Any]:
-        self.setting = {"prior": prior, "seed": seed}
+    def _begin(self, mixture: gmm.Mixture, begun: str, prior: bool) -> dict[str, Any]:
+        self.has_prior = prior
         self.begun = begun
         chosen = self._prior(mixture.n_components)
         rows = as_rows(self.rows)
@@ -155,7 +153,7 @@ class Laboratory:
         return self.state()
 
     def _prior(self, n_components: int) -> Prior | None:
-        return default_prior(self.rows, n_components) if self.setting["prior"] else None
+        return default_prior(self.rows, n_components) if self.has_prior else None
 
     def _sweep(self, mixture: gmm.Mixture) -> Statistics:
         return e_step(self.rows, mixture)
@@ -229,7 +227,7 @@ class Laboratory:
         means = now.means.copy()
         means[component] = mean
         moved = gmm.Mixture(now.weights, means, now.covariances, now.family)
-        return self._begin(moved, _written(moved), **self.setting)
+        return self._begin(moved, _written(moved), self.has_prior)
 
     def press(self, component: int = 0) -> dict[str, Any]:
         """Press a component onto the row nearest to its mean, so that a collapse is on its way."""
@@ -249,7 +247,7 @@ class Laboratory:
             except SingularCovarianceError:
                 pressed = candidate
                 break
-        return self._begin(pressed, _written(pressed), **self.setting)
+        return self._begin(pressed, _written(pressed), self.has_prior)
 
     def _pressed(self, component: int, width: float) -> gmm.Mixture:
         now = self.now.mixture
@@ -287,7 +285,7 @@ class Laboratory:
     def bic(self, largest: int) -> dict[str, Any]:
         """BIC over the number of components, of the family at hand; smaller is better."""
         family = self.now.mixture.family
-        chosen = "default" if self.setting["prior"] else None
+        chosen = "default" if self.has_prior else None
         table = gmm.select(self.rows, range(1, largest + 1), [family], prior=chosen, random_state=0)
         values = [table.bic(family, k) for k in range(1, largest + 1)]
         return {"bic": [value if np.isfinite(value) else None for value in values]}
@@ -314,7 +312,7 @@ class Laboratory:
     def rate(self) -> dict[str, Any]:
         """EM's rate as the missing information at these parameters predicts it, or None."""
         mixture = self.now.mixture
-        if self.setting["prior"] or mixture.family not in LINEAR:
+        if self.has_prior or mixture.family not in LINEAR:
             return {"rate": None}
         parts = information(mixture, self.rows)
         try:
@@ -336,7 +334,7 @@ class Laboratory:
         """Python that does what was done here."""
         mixture = self.now.mixture
         n_iterations = sum(moment.step == "M" for moment in self.history[: self.place + 1])
-        chosen = ', prior="default"' if self.setting["prior"] else ""
+        chosen = ', prior="default"' if self.has_prior else ""
         lines = ["import gmm", ""]
         if "np." in self.source:
             lines.insert(1, "import numpy as np")

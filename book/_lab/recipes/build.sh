@@ -8,10 +8,10 @@
 # Its list of archives needs a line for sources (deb-src). Then, inside it, with a copy of this folder and
 # Pyodide's python_stdlib.zip in the copy:
 #
-#   sh build.sh /srv/work              all steps, about ten minutes
-#   sh build.sh /srv/work compile pack some of them
+#   sh build.sh /srv/build              all steps, about ten minutes
+#   sh build.sh /srv/build compile pack some of them
 #
-# The steps: tools fetch unpack compile pack. The wheels are in /srv/work/wheels.
+# The steps: tools fetch unpack compile pack. The wheels are in /srv/build/wheels.
 set -e
 HERE=$(cd "$(dirname "$0")" && pwd)
 WORK=$1
