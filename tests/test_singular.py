@@ -45,6 +45,63 @@ def size(weights: Floats, means: Floats) -> float:
 
 @pytest.mark.derives("prop-true-set", "eq-true-set-dimension")
 @pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_piece_keeps_the_density_and_its_complement_does_not(empty: int) -> None:
+    """Four components, two true ones: a chart of a piece, its rank, and all other directions.
+
+    Parameters are three weights, four means and four deviations; components have two of their own.
+    Off the piece the divergence may grow as slowly as the fourth power of the distance.
+    """
+    duplicates = 2 - empty
+    x = np.arange(-14.0, 14.0, 1 / 32)
+    truth = 0.3 * stats.norm.pdf(x, -1.5, 1.0) + 0.7 * stats.norm.pdf(x, 1.0, 0.7)
+
+    def point(c: Floats) -> Floats:
+        """Coordinates: shares of the copies of the second component; means, deviations if empty."""
+        shares, free = c[:duplicates], c[duplicates:].reshape(empty, 2)
+        weights = np.array([0.3, 0.7 - shares.sum(), *shares, *np.zeros(empty)])
+        means = np.array([-1.5, 1.0, *np.full(duplicates, 1.0), *free[:, 0]])
+        scales = np.array([1.0, 0.7, *np.full(duplicates, 0.7), *free[:, 1]])
+        return np.concatenate([weights[1:], means, scales])
+
+    def density(theta: Floats) -> Floats:
+        weights = np.concatenate([[1 - theta[:3].sum()], theta[:3]])
+        parts = stats.norm.pdf(x, theta[3:7, None], theta[7:, None])
+        return np.asarray(weights @ parts)
+
+    start = np.array([0.2, 0.15][:duplicates] + [0.4, 1.3, 2.2, 0.8][: 2 * empty])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        moved = start * rng.uniform(0.7, 1.3, len(start))
+        np.testing.assert_allclose(density(point(moved)), truth, rtol=1e-11)
+    steps = 1e-6 * np.eye(len(start))
+    chart = np.array([(point(start + e) - point(start - e)) / 2e-6 for e in steps])
+    expected = 2 * empty + (4 - empty - 2)
+    assert np.linalg.matrix_rank(chart) == expected
+    # at right angles to the piece: first the directions in which the information is zero
+    at = point(start)
+    slopes = [(density(at + e) - density(at - e)) / 2e-6 for e in 1e-6 * np.eye(11)]
+    scores = np.array(slopes) / truth
+    information = (scores * truth) @ scores.T / 32
+    values, vectors = np.linalg.eigh(information)
+    flat = vectors[:, values < 1e-8]
+    assert np.abs(chart - chart @ flat @ flat.T).max() < 1e-4  # the piece is among them
+    basis = np.linalg.svd(chart)[2].T
+    across = basis[:, expected:]
+    weight_zero = np.arange(3) >= 3 - empty
+    for j in range(400):
+        if j % 2 and flat.shape[1] > expected:
+            direction = across @ across.T @ flat @ rng.normal(size=flat.shape[1])
+        else:
+            direction = across @ rng.normal(size=across.shape[1])
+        direction[:3][weight_zero] = np.abs(direction[:3][weight_zero])
+        direction /= np.linalg.norm(direction)
+        ratio = density(at + 0.05 * direction) / truth - 1
+        divergence = truth @ (ratio - np.log1p(ratio)) / 32
+        assert divergence > 1e-3 * 0.05**4
+
+
+@pytest.mark.derives("prop-true-set", "eq-true-set-dimension")
+@pytest.mark.parametrize("empty", [0, 1, 2])
 def test_each_piece_is_as_large_as_its_formula(empty: int) -> None:
     """Four components, two true ones: on a piece the information has that many null directions.
 
@@ -313,36 +370,50 @@ def test_the_evidence_of_random_samples_follows_half_a_logarithm() -> None:
     assert np.ptp(np.median(rests, axis=1)) < 0.5 < 0.5 * log(10)
 
 
+def log_probability_of_small_size(alpha: float, k: int, eta: float) -> float:
+    """log Pr(s < η), by sampling from a region that contains it, of known volume given weights."""
+    bound, n_samples = 1.0, 400_000
+    rng = np.random.default_rng(0)
+    # log-weights of gamma variables: tiny ones are common for small α
+    log_gamma = np.log(rng.gamma(alpha + 1, size=(n_samples, k)))
+    log_gamma += np.log(rng.uniform(size=(n_samples, k))) / alpha
+    weights = np.exp(log_gamma - log_gamma.max(axis=1, keepdims=True))
+    weights = -np.sort(-weights / weights.sum(axis=1, keepdims=True), axis=1)
+    reach = np.minimum(2 * bound, np.sqrt(k * eta / np.maximum(weights[:, 1:], 1e-300)))
+    shift = rng.uniform(-1, 1, (n_samples, k - 1)) * reach
+    centre = rng.uniform(-eta, eta, n_samples)
+    means = np.column_stack([np.zeros(n_samples), shift])
+    means += (centre - (weights * means).sum(axis=1))[:, None]
+    v = (weights * (means - centre[:, None]) ** 2).sum(axis=1)
+    upper = (weights[:, 1:] * shift**2).sum(axis=1)
+    assert (v <= upper * (1 + 1e-6) + 1e-18).all()
+    assert (v >= upper / k * (1 - 1e-6) - 1e-18).all()
+    inside = (np.abs(centre) + v < eta) & (np.abs(means) <= bound).all(axis=1)
+    region = 2 * eta * np.prod(2 * reach, axis=1) / (2 * bound) ** k
+    return log(float((region * inside).mean()))
+
+
 @pytest.mark.derives("prop-redundant", "eq-redundant", "eq-variance-of-means")
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", [2, 3, 4])
 def test_the_volume_of_redundant_mixtures(alpha: float, k: int) -> None:
-    """Sampling from a region that contains s < η, whose volume is known given the weights."""
-    bound, n_samples = 1.0, 400_000
-    logs = []
-    for eta in (1e-6, 1e-8):
-        rng = np.random.default_rng(0)
-        # log-weights of gamma variables: tiny ones are common for small α
-        log_gamma = np.log(rng.gamma(alpha + 1, size=(n_samples, k)))
-        log_gamma += np.log(rng.uniform(size=(n_samples, k))) / alpha
-        weights = np.exp(log_gamma - log_gamma.max(axis=1, keepdims=True))
-        weights = -np.sort(-weights / weights.sum(axis=1, keepdims=True), axis=1)
-        reach = np.minimum(2 * bound, np.sqrt(k * eta / np.maximum(weights[:, 1:], 1e-300)))
-        shift = rng.uniform(-1, 1, (n_samples, k - 1)) * reach
-        centre = rng.uniform(-eta, eta, n_samples)
-        means = np.column_stack([np.zeros(n_samples), shift])
-        means += (centre - (weights * means).sum(axis=1))[:, None]
-        v = (weights * (means - centre[:, None]) ** 2).sum(axis=1)
-        upper = (weights[:, 1:] * shift**2).sum(axis=1)
-        assert (v <= upper * (1 + 1e-6) + 1e-18).all()
-        assert (v >= upper / k * (1 - 1e-6) - 1e-18).all()
-        inside = (np.abs(centre) + v < eta) & (np.abs(means) <= bound).all(axis=1)
-        region = 2 * eta * np.prod(2 * reach, axis=1) / (2 * bound) ** k
-        logs.append(log(float((region * inside).mean())))
-    # V(ε) is the probability of s² < ε
-    slope = (logs[0] - logs[1]) / (2 * log(100))
+    """V(ε) is the probability of s² < ε: its slope in the logarithms."""
+    high, low = (log_probability_of_small_size(alpha, k, eta) for eta in (1e-9, 1e-11))
     expected = 0.5 + (k - 1) / 2 * min(alpha, 0.5)
-    assert slope == pytest.approx(expected, abs=0.03)
+    assert (high - low) / (2 * log(100)) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.derives("prop-redundant", "eq-redundant")
+@pytest.mark.parametrize("k", [2, 3])
+def test_at_the_threshold_every_superfluous_component_brings_a_logarithm(k: int) -> None:
+    """α = 1/2: Pr(s < η) over η (√η log 1/η + 2√η)^(K−1) stays; without logarithms it would not."""
+    rests, without = [], []
+    for eta in (1e-4, 1e-7):
+        value = log_probability_of_small_size(0.5, k, eta)
+        without.append(value - log(eta) - (k - 1) * 0.5 * log(eta))
+        rests.append(without[-1] - (k - 1) * log(log(1 / eta) + 2))
+    assert abs(rests[1] - rests[0]) < 0.12 * (k - 1)
+    assert without[1] - without[0] > 0.35 * (k - 1)
 
 
 @pytest.mark.derives("prop-redundant")
