@@ -537,6 +537,13 @@ def test_gains_over_too_few_grow_with_the_divergence_and_over_too_many_do_not_gr
     assert np.mean(gains) / n == pytest.approx(gap, rel=0.06)
     assert max(more) < 12 < np.log(n) * 2
     assert min(more) > -0.5  # EM stops a little below the maximum
+    # a thirtieth of the rows: as large, where a gain over too few is a thirtieth
+    few = []
+    for seed in range(10):
+        rows = two_apart(2.5, n // 30, seed)
+        table = gmm.select(rows, (2, 3), "E", random_state=seed)
+        few.append(table.fit("E", 3).log_likelihood - table.fit("E", 2).log_likelihood)
+    assert np.mean(more) < np.mean(few) + 3
 
 
 @pytest.mark.derives("prop-aic-overfits", "eq-aic-overfits", "eq-efficient-residual")
