@@ -139,7 +139,9 @@ class Regression(NamedTuple):
 
 
 def regress(mixture: Mixture, known: ArrayLike, X: ArrayLike) -> Regression:
-    """Mean and variance of the other features, given some (:eq:`eq-conditional-mean`).
+    """Mean and covariance of the other features, given some (:eq:`eq-mixture-regression`).
+
+    The covariance is :eq:`eq-mixture-regression-variance`.
 
     Parameters
     ----------
@@ -163,18 +165,19 @@ def regress(mixture: Mixture, known: ArrayLike, X: ArrayLike) -> Regression:
     rows = as_matrix(X, "X", n_features=len(given)).astype(np.float64)
     refuse_non_finite(rows, "X")
     shares = mixture.marginal(given).responsibilities(rows)  # (n, K)
-    covariances = mixture.covariances
-    inner = covariances[:, given[:, None], given]
-    cross = covariances[:, unknown[:, None], given]  # (K, q, p)
-    slopes = np.swapaxes(np.linalg.solve(inner, np.swapaxes(cross, 1, 2)), 1, 2)
-    within = covariances[:, unknown[:, None], unknown] - slopes @ np.swapaxes(cross, 1, 2)
-    residuals = rows[:, None, :] - mixture.means[:, given]  # (n, K, p)
-    predictions = mixture.means[:, unknown] + np.einsum("kqp,nkp->nkq", slopes, residuals)
-    mean = np.einsum("nk,nkq->nq", shares, predictions)
-    spread = predictions - mean[:, None, :]
-    between = np.einsum("nk,nkq,nkr->nqr", shares, spread, spread)
+    means, covariances = mixture.means, mixture.covariances
+    inner = covariances[:, given[:, None], given]  # (K, p, p)
+    cross = covariances[:, given[:, None], unknown]  # (K, p, q)
+    slopes = np.swapaxes(np.linalg.solve(inner, cross), 1, 2)  # (K, q, p)
+    within = covariances[:, unknown[:, None], unknown] - slopes @ cross
+    residuals = rows[:, None, :] - means[:, given]  # (n, K, p)
+    lines = means[:, unknown] + np.einsum("kqp,nkp->nkq", slopes, residuals)
+    mean = np.einsum("nk,nkq->nq", shares, lines)
+    apart = lines - mean[:, None, :]  # (n, K, q)
+    between = np.einsum("nk,nkq,nkr->nqr", shares, apart, apart)
     covariance = np.einsum("nk,kqr->nqr", shares, within) + between
-    return Regression(mean, 0.5 * (covariance + np.swapaxes(covariance, 1, 2)), shares)
+    covariance = 0.5 * (covariance + np.swapaxes(covariance, 1, 2))
+    return Regression(mean, covariance, shares)
 
 
 # ---------------------------------------------------------------- divergences

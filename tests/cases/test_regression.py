@@ -29,7 +29,9 @@ def conditional_moments(mixture: gmm.Mixture, x: float, y: Floats) -> tuple[floa
     return mean, float(density @ (y - mean) ** 2)
 
 
-@pytest.mark.derives("thm-mixture-regression")
+@pytest.mark.derives(
+    "thm-mixture-regression", "eq-mixture-regression", "eq-mixture-regression-variance"
+)
 @pytest.mark.parametrize("x", [-2.0, 0.3, 1.4, 5.0])
 def test_mean_and_variance_are_those_of_the_joint_density(x: float) -> None:
     """Equally spaced sums of an analytic density that decays are exact to rounding."""
