@@ -122,6 +122,8 @@ def test_a_search_from_many_places_finds_three_stationary_points() -> None:
     for end in found:
         distances = [np.linalg.norm(end - s * truth) for s in (-1, 0, 1)]
         assert min(distances) < 1e-3  # flat at zero: a root is found to the cube root of rounding
+    for s in (-1, 0, 1):
+        assert min(np.linalg.norm(end - s * truth) for end in found) < 1e-3
 
 
 @pytest.mark.derives("thm-balanced-line", "eq-balanced-rate")
