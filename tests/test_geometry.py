@@ -276,6 +276,38 @@ def test_where_the_likelihood_is_concave_divergences_shrink_by_the_missing_share
         assert height(end) - height(path[t]) <= first / t + 1e-14
 
 
+@pytest.mark.derives("thm-em-local-rate", "eq-em-local-rate")
+def test_in_the_plane_the_missing_share_of_a_ball_bounds_every_step() -> None:
+    """Two balanced components in the plane, C a ball: the least curvature is found on a grid."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(600, 2)) + rng.choice([-1, 1], (600, 1)) * np.array([1.6, 0.5])
+    end = np.array([1.6, 0.5])
+    for _ in range(500):
+        end = np.tanh(x @ end) @ x / len(x)
+    radius = 0.7
+    axis = np.linspace(-1, 1, 25)
+    inside = np.array([(a, b) for a in axis for b in axis if a * a + b * b <= 1])
+    shares = []
+    for offset in np.vstack([inside, [(np.cos(t), np.sin(t)) for t in np.arange(0, 6.3, 0.1)]]):
+        missing = (x.T / np.cosh(x @ (end + radius * offset)) ** 2) @ x / len(x)
+        shares.append(np.linalg.eigvalsh(missing).max())
+    rest = 1.01 * max(shares)  # 1 - α; the grid may miss a little
+    assert rest < 0.95
+
+    def height(theta: Floats) -> float:
+        return float(np.mean(np.log(np.cosh(x @ theta))) - theta @ theta / 2)
+
+    for angle in np.arange(0.1, 6.3, 0.7):
+        theta = end + 0.99 * radius * np.array([np.cos(angle), np.sin(angle)])
+        first = 0.5 * (theta - end) @ (theta - end)
+        for t in range(1, 12):
+            before = 0.5 * (theta - end) @ (theta - end)
+            theta = np.tanh(x @ theta) @ x / len(x)
+            after = 0.5 * (theta - end) @ (theta - end)
+            assert after <= rest * before + 1e-15
+            assert height(end) - height(theta) <= min(rest**t, 1 / t) * first + 1e-14
+
+
 @pytest.mark.derives("thm-weights-global", "eq-weights-global")
 @pytest.mark.parametrize("seed", range(4))
 def test_weights_alone_lack_no_more_than_the_bound(seed: int) -> None:
