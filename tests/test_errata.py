@@ -50,6 +50,23 @@ def test_the_sequence_meets_the_condition_of_1977_and_does_not_converge() -> Non
         assert sum(Fraction(1, s) for s in range(t + 1, 3 * t + 1)) > Fraction(1, 2)
 
 
+def test_no_fixed_point_rounds_to_the_printed_estimates() -> None:
+    """Interval arithmetic: from all parameters in the box, a step of EM raises the weight."""
+    iv = mpmath.iv
+    rows = [iv.mpf(str(value)) for value in gmm.datasets.hastie().X[:, 0]]
+    assert len(rows) == 20
+    printed = (("4.62", 5), ("0.87", 5), ("1.06", 5), ("0.77", 5), ("0.546", 0.5))
+    m1, v1, m2, v2, pi = (iv.mpf(c) + iv.mpf([-1, 1]) * iv.mpf(h) / 1000 for c, h in printed)
+    total = iv.mpf(0)
+    for x in rows:
+        odds = iv.sqrt(v2 / v1) * (1 - pi) / pi
+        odds *= iv.exp((x - m2) ** 2 / (2 * v2) - (x - m1) ** 2 / (2 * v1))
+        total += 1 / (1 + odds)
+    assert float((total / 20 - pi).a) > 1e-3
+    # the same arithmetic does not exclude the true fixed point
+    assert float(mpmath.mpf(pi.b)) < 0.55459
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_degrees_of_freedom_have_no_extra_one(n: int) -> None:
     """The exact posterior mean of the precision, by quadrature over the precision alone."""
