@@ -80,9 +80,8 @@ def wasserstein(one: Mixture | Normal, other: Mixture | Normal) -> Transport:
     """
     a, b = _as_mixture(one, "one"), _as_mixture(other, "other")
     if a.n_features != b.n_features:
-        raise ValueError(
-            f"other: expected a distribution on {a.n_features} features, got one on {b.n_features}"
-        )
+        wanted = f"a distribution on {a.n_features} features"
+        raise ValueError(f"other: expected {wanted}, got one on {b.n_features}")
     costs = _costs(a, b)
     plan = _plan(costs, a.weights, b.weights)
     return Transport(float(np.sqrt((plan * costs).sum())), plan, costs)
