@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from itertools import permutations
+from itertools import permutations, product
 
 import mpmath
 import numpy as np
@@ -90,6 +90,25 @@ def test_no_joint_covariance_is_cheaper(seed: int) -> None:
 
 
 @pytest.mark.derives("thm-bures")
+@pytest.mark.parametrize("d", [2, 4])
+def test_of_all_symmetric_solutions_one_is_positive_definite(d: int) -> None:
+    """The others come from the other signs of the eigenvalues of the root between."""
+    rng = np.random.default_rng(d)
+    A, B = random_covariance(rng, d), random_covariance(rng, d)
+    half = root(A)
+    inverse = np.linalg.inv(half)
+    values, vectors = np.linalg.eigh(half @ B @ half)
+    positive = 0
+    for signs in product((1, -1), repeat=d):
+        T = inverse @ ((vectors * (signs * np.sqrt(values))) @ vectors.T) @ inverse
+        np.testing.assert_allclose(T @ A @ T, B, atol=1e-9 * np.abs(B).max())
+        positive += bool((np.linalg.eigvalsh(T) > 0).all())
+        # and the positive one gives the most for the price
+        assert np.trace(T @ A) <= np.trace(the_map(A, B) @ A) + 1e-9
+    assert positive == 1
+
+
+@pytest.mark.derives("thm-bures")
 def test_vectors_that_are_not_normal_obey_the_same_bound() -> None:
     rng = np.random.default_rng(0)
     x = rng.exponential(size=(60, 2)) @ np.array([[1.0, 0.4], [0.0, 1.0]])
@@ -170,6 +189,27 @@ def test_on_the_line_the_best_coupling_keeps_the_order() -> None:
     assert found**2 == pytest.approx(1.5**2 + 1.3**2, rel=1e-12)
 
 
+@pytest.mark.derives("thm-transport-line", "eq-transport-line")
+@pytest.mark.parametrize("seed", range(4))
+def test_unequal_atoms_on_the_line_by_a_linear_programme(seed: int) -> None:
+    """All couplings of discrete distributions are tried by the programme, ties of atoms too."""
+    rng = np.random.default_rng(seed)
+    x, y = np.sort(rng.normal(size=7)), np.sort(rng.exponential(size=5))
+    x[3] = x[2]
+    p, r = rng.dirichlet(np.ones(7)), rng.dirichlet(np.ones(5))
+    found = optimize.linprog(
+        ((x[:, None] - y) ** 2).ravel(),
+        A_eq=np.vstack([np.repeat(np.eye(7), 5, axis=1), np.tile(np.eye(5), 7)])[:-1],
+        b_eq=np.concatenate([p, r])[:-1],
+    )
+    # the quantiles are constant between the steps of both distribution functions
+    F, G = np.cumsum(p), np.cumsum(r)
+    ends = np.sort(np.concatenate([[0.0], F[:-1], G[:-1], [1.0]]))
+    middle = 0.5 * (ends[1:] + ends[:-1])
+    gaps = x[np.searchsorted(F, middle)] - y[np.searchsorted(G, middle)]
+    assert found.fun == pytest.approx(np.diff(ends) @ gaps**2, rel=1e-9)
+
+
 # ---------------------------------------------------------------- on the way
 
 
@@ -187,7 +227,7 @@ def test_the_path_between_normals_is_straight() -> None:
     whole = wasserstein(Normal(a, A), Normal(b, B)).distance
     for s, t in ((0.0, 0.3), (0.2, 0.9), (0.5, 1.0), (0.0, 1.0)):
         assert wasserstein(at(s), at(t)).distance == pytest.approx((t - s) * whole, rel=1e-9)
-    # the mixture of the ends is no such path
+    # rows that walk straight to their images have this distribution half-way
     x = np.random.default_rng(2).multivariate_normal(a, A, 100_000)
     moved = 0.5 * x + 0.5 * (b + (x - a) @ T)
     np.testing.assert_allclose(np.cov(moved.T), at(0.5).covariance, rtol=0.05, atol=0.05)
