@@ -38,7 +38,10 @@ class Transport(NamedTuple):
     costs: FloatArray
 
 
-def wasserstein(one: Mixture | Normal, other: Mixture | Normal) -> Transport:
+def wasserstein(
+    one: Mixture | Normal,
+    other: Mixture | Normal,
+) -> Transport:
     r"""The Wasserstein distance of two normals, or the one of Delon and Desolneux of two mixtures.
 
     Of two normals it is :eq:`eq-bures`, the least root mean square distance of two vectors with
@@ -81,10 +84,12 @@ def wasserstein(one: Mixture | Normal, other: Mixture | Normal) -> Transport:
     a, b = _as_mixture(one, "one"), _as_mixture(other, "other")
     if a.n_features != b.n_features:
         wanted = f"a distribution on {a.n_features} features"
-        raise ValueError(f"other: expected {wanted}, got one on {b.n_features}")
+        found = f"one on {b.n_features}"
+        raise ValueError(f"other: expected {wanted}, got {found}")
     costs = _costs(a, b)
     plan = _plan(costs, a.weights, b.weights)
-    return Transport(float(np.sqrt((plan * costs).sum())), plan, costs)
+    distance = float(np.sqrt((plan * costs).sum()))
+    return Transport(distance, plan, costs)
 
 
 def _as_mixture(value: object, name: str) -> Mixture:
