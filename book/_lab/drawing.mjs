@@ -14,6 +14,12 @@ export function button(text, action) {
   return made;
 }
 
+// A control with its name, which stay in one line. The control has an id.
+export function named(text, control) {
+  const label = element("label", { htmlFor: control.id, textContent: text });
+  return element("span", { className: "play-field" }, label, control);
+}
+
 // Calls a function when the page becomes light or dark.
 export function onThemeChange(action) {
   new MutationObserver(action).observe(document.documentElement, { attributeFilter: ["data-theme"] });
@@ -119,8 +125,9 @@ function polygon(pen, corners) {
   pen.closePath();
 }
 
-function drawPoints({ pen, muted, palette, shares, weights }, places) {
+function drawPoints({ pen, width, muted, palette, shares, weights }, places) {
   const K = weights.length;
+  const radius = Math.min(3, Math.max(1.5, width / 150));
   pen.globalAlpha = 0.75;
   places.forEach(([x, y], i) => {
     let [best, shape] = [muted, SHAPES[0]];
@@ -131,7 +138,7 @@ function drawPoints({ pen, muted, palette, shares, weights }, places) {
     }
     pen.fillStyle = best;
     pen.beginPath();
-    shape(pen, x, y, 3);
+    shape(pen, x, y, radius);
     pen.fill();
   });
   pen.globalAlpha = 1;
@@ -147,6 +154,19 @@ function mixed(shares, palette) {
   return `rgb(${sum.map(Math.round).join(" ")})`;
 }
 
+// The number of a component, legible on whatever it covers.
+function drawNumber(pen, k, [x, y]) {
+  pen.font = "bold 14px sans-serif";
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  pen.lineWidth = 4;
+  pen.strokeStyle = isDark() ? "#14171a" : "#fffefb";
+  pen.strokeText(k + 1, x, y);
+  pen.fillText(k + 1, x, y);
+  pen.textBaseline = "alphabetic";
+}
+
+// Returns where the numbers of the components stand.
 export function drawPlane(scene, points, [[left, right], [low, high]]) {
   const { pen, width, height, palette, weights, means, covariances } = scene;
   const [sx, sy] = [width / (right - left), height / (high - low)];
@@ -156,8 +176,9 @@ export function drawPlane(scene, points, [[left, right], [low, high]]) {
   pen.beginPath();
   pen.rect(0, 0, width, height);
   pen.clip();
+  const centres = means.map(place);
   weights.forEach((_, k) => {
-    const [x, y] = place(means[k]);
+    const [x, y] = centres[k];
     const [[a, b], [, c]] = covariances[k];
     const [p, q, r] = [a * sx * sx, -b * sx * sy, c * sy * sy]; // on the screen, where y points down
     const spread = Math.hypot((p - r) / 2, q);
@@ -169,27 +190,29 @@ export function drawPlane(scene, points, [[left, right], [low, high]]) {
     pen.ellipse(x, y, SIGMAS * long, SIGMAS * short, 0.5 * Math.atan2(2 * q, p - r), 0, TAU);
     pen.stroke();
     pen.setLineDash([]);
-    pen.font = "bold 14px sans-serif";
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
-    pen.lineWidth = 4;
-    pen.strokeStyle = isDark() ? "#14171a" : "#fffefb";
-    pen.strokeText(k + 1, x, y);
-    pen.fillText(k + 1, x, y);
-    pen.textBaseline = "alphabetic";
+    drawNumber(pen, k, [x, y]);
   });
   pen.restore();
+  return centres;
 }
 
+// Returns where the numbers of the components stand: at the tops of their curves.
 export function drawLine(scene, points, [[left, right]]) {
   const { pen, width, height, ink, palette, weights, means, covariances } = scene;
   const place = (x) => ((x - left) / (right - left)) * width;
   drawPoints(scene, points.map(([x]) => [place(x), height - 8]));
+  if (!weights.length) return [];
   const components = weights.map((weight, k) => logDensity(weight, means[k], covariances[k]));
+  const widths = covariances.map(([[variance]]) => Math.sqrt(variance));
   const at = Array.from({ length: 201 }, (_, i) => left + (i / 200) * (right - left));
+  for (const [k, [mean]] of means.entries()) // a narrow peak lies between these
+    for (let z = -4; z <= 4; z += 0.25) at.push(mean + z * widths[k]);
+  at.sort((a, b) => a - b);
   const curves = components.map((density) => at.map((x) => Math.exp(density([x]))));
   const total = at.map((_, i) => curves.reduce((sum, curve) => sum + curve[i], 0));
-  const scale = (height - 30) / total.reduce((a, b) => Math.max(a, b));
+  const wide = curves.filter((_, k) => widths[k] > 0.005 * (right - left)); // others go out of the picture
+  const seen = wide.length ? at.map((_, i) => wide.reduce((sum, curve) => sum + curve[i], 0)) : total;
+  const scale = (height - 44) / seen.reduce((a, b) => Math.max(a, b));
   const trace = (values, colour, dash, thick) => {
     pen.strokeStyle = colour;
     pen.lineWidth = thick;
@@ -199,6 +222,30 @@ export function drawLine(scene, points, [[left, right]]) {
     pen.stroke();
     pen.setLineDash([]);
   };
+  pen.save();
+  pen.beginPath();
+  pen.rect(0, 0, width, height);
+  pen.clip();
   trace(total, ink, [], 1);
   curves.forEach((curve, k) => trace(curve, palette[k % palette.length], DASHES[(k + 1) % DASHES.length], 2));
+  const tops = means.map((mean, k) => {
+    const top = height - 16 - scale * Math.exp(components[k](mean));
+    return [place(mean[0]), Math.max(14, top - 10)];
+  });
+  tops.forEach((top, k) => {
+    pen.fillStyle = palette[k % palette.length];
+    drawNumber(pen, k, top);
+  });
+  pen.restore();
+  return tops;
+}
+
+// What is drawn, at the edges: the first name at the right end, the second at the top.
+export function drawNames({ pen, width, height, muted }, names) {
+  pen.fillStyle = muted;
+  pen.font = "12px sans-serif";
+  pen.textAlign = "right";
+  pen.fillText(`${names[0]} →`, width - 8, names.length > 1 ? height - 8 : 18);
+  pen.textAlign = "left";
+  if (names.length > 1) pen.fillText(`↑ ${names[1]}`, 8, 18);
 }

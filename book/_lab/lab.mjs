@@ -1,5 +1,5 @@
 // The lab: the reader runs EM. All computing is the package's, in the worker; this draws and asks.
-import { boxOf, button, drawCurve, drawLine, drawPlane, element, isDark, onThemeChange, sized } from "./drawing.mjs";
+import { boxOf, button, drawCurve, drawLine, drawNames, drawPlane, element, isDark, named, onThemeChange, sized } from "./drawing.mjs";
 import { Python } from "./python.mjs";
 
 const PAUSE = 250; // milliseconds between half-steps of a run that is watched
@@ -20,7 +20,8 @@ const DATA = [
 const PLANE = "VVV VVI VII EEE EEI EII VEV EEV EVV VEE EVE VVE VEI EVI".split(" ");
 const LINE = ["V", "E"];
 const STARTS = ["random", "k-means", "k-means++", "agglomerative", "random-responsibilities", "short-runs"];
-const NAMES = { VVV: "full", VVI: "diagonal", VII: "spherical", EEE: "tied" };
+const NAMES = { VVV: "full", VVI: "diagonal", VII: "spherical", EEE: "tied", V: "free", E: "equal" };
+const COUNTS = ["None of", "One of", "Two of", "Three of", "Four of", "Five of", "All"]; // six starts
 const BEGINNING = { data: "old_faithful", k: 2, family: "VVV", start: "random", seed: 8, prior: false };
 
 const field = (text, control) => element("label", {}, element("span", { textContent: text }), control);
@@ -74,6 +75,15 @@ class Lab {
     );
     this.listen();
     this.showSetting();
+    this.enable();
+  }
+
+  // What there is nothing for is disabled.
+  enable() {
+    const { state } = this;
+    for (const control of this.needing) control.disabled = !state;
+    if (!state) this.steps.textContent = "E-step";
+    this.back.disabled = !state || state.place === 0;
   }
 
   choices() {
@@ -120,22 +130,24 @@ class Lab {
     this.ends = button("Run to the end", () => this.toTheEnd());
     this.slider = element("input", { type: "range", min: 0, max: 0, step: 1, value: 0, id: "lab-time" });
     this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
-    const label = element("label", { htmlFor: "lab-time", textContent: "Rewind" });
-    return element("div", { className: "play-bar" }, this.plays, this.steps, this.back, this.ends, label, this.slider);
+    this.needing = [this.plays, this.steps, this.ends, this.slider];
+    return element("div", { className: "play-bar" }, this.plays, this.steps, this.back, this.ends, named("Rewind", this.slider));
   }
 
   experiments() {
-    return element(
-      "div",
-      { className: "play-bar lab-experiments" },
+    const buttons = [
       button("Six starts side by side", () => this.sixStarts()),
       button("BIC over K", () => this.bic()),
       button("Provoke a collapse", () => this.press()),
       button("Find a bad optimum", () => this.badOptimum()),
       button("Repair: add a prior", () => this.repair()),
       button("Copy the address", () => this.copy(this.address(), "The address")),
-      button("Copy the Python", async () => this.copy((await this.ask("program")).program, "The program")),
-    );
+      button("Copy the Python", () =>
+        this.act(async () => this.copy((await this.ask("program")).program, "The program")),
+      ),
+    ];
+    this.needing.push(...buttons.filter(({ textContent }) => textContent !== "Copy the address"));
+    return element("div", { className: "play-bar lab-experiments" }, ...buttons);
   }
 
   listen() {
@@ -189,8 +201,8 @@ class Lab {
     } catch (error) {
       this.playing = false;
       this.plays.textContent = "Run";
-      const last = error.message.trim().split("\n").at(-1);
-      this.say(this.python.loaded ? last.replace(/^[\w.]+Error: /, "") : `Python could not be loaded here: ${last}`);
+      const said = plain(error);
+      this.say(this.python.loaded ? said : `Python could not be loaded here: ${said}`);
       return null;
     } finally {
       this.count(-1);
@@ -235,6 +247,7 @@ class Lab {
   }
 
   take(points, names) {
+    this.state = null;
     this.points = points;
     this.names = names;
     this.box = points.length ? boxOf(points) : [[0, 10], [0, 10]];
@@ -246,46 +259,75 @@ class Lab {
     this.own = points;
     const enough = points.length > Number(this.k.value);
     if (enough) await this.ask("data", { points });
+    this.state = null;
     this.points = points;
     this.names = ["x", "y"];
     this.box = [[0, 10], [0, 10]];
     this.showFamilies(false);
+    if (enough) await this.begin(restoring);
+    else this.wait(`Click into the picture: ${points.length} points, more than ${this.k.value} are needed`);
+  }
+
+  // Nothing can begin yet.
+  wait(text) {
+    this.setting = { ...this.setting, ...this.chosenSetting(), mixture: undefined, place: 0 };
     this.state = null;
     this.readings.replaceChildren();
-    if (enough) await this.begin(restoring);
-    else {
-      this.say(`Click into the picture: ${points.length} points, more than ${this.k.value} are needed`);
-      this.draw();
-    }
+    this.results.replaceChildren();
+    this.enable();
+    this.say(text);
+    this.draw();
+  }
+
+  // What the controls say.
+  chosenSetting() {
+    return {
+      data: this.data.value,
+      k: Math.min(LARGEST, Math.max(1, Math.round(Number(this.k.value)) || 1)),
+      family: this.family.value,
+      start: this.start.value,
+      seed: Math.min(999999, Math.max(0, Math.round(Number(this.seed.value)) || 0)),
+      prior: this.prior.checked,
+    };
   }
 
   begin(restoring = false) {
     this.pause();
     return this.act(async () => {
       this.setting = {
-        data: this.data.value,
-        k: Math.min(LARGEST, Math.max(1, Math.round(Number(this.k.value)) || 1)),
-        family: this.family.value,
-        start: this.start.value,
-        seed: Math.max(0, Math.round(Number(this.seed.value)) || 0),
-        prior: this.prior.checked,
+        ...this.chosenSetting(),
         mixture: restoring ? this.setting.mixture : undefined,
         place: restoring ? this.setting.place : 0,
       };
       const { k, family, start, seed, prior, mixture, place } = this.setting;
       this.k.value = k;
+      this.seed.value = seed;
       if (this.points.length <= k) {
-        this.say(`${this.points.length} points are too few for ${k} components`);
+        this.wait(`${this.points.length} points are too few for ${k} components`);
         return;
       }
-      const began = mixture
-        ? await this.ask("begin_at", { mixture, prior })
-        : await this.ask("begin", { n_components: k, family, start, prior, seed });
+      this.forget([this.points, k, family, prior]);
       this.chosen = 0;
+      let began;
+      try {
+        began = mixture
+          ? await this.ask("begin_at", { mixture, prior })
+          : await this.ask("begin", { n_components: k, family, start, prior, seed });
+      } catch (error) {
+        if (!this.python.loaded) throw error;
+        this.wait(plain(error)); // points in a line, or a start that there is not for these
+        return;
+      }
       await this.show(began);
       this.say(mixture ? "The shared start" : `${this.points.length} points, start ${start}, seed ${seed}`);
       for (let i = 0; i < (place ?? 0); i++) await this.show(await this.ask("step"));
     });
+  }
+
+  // Results of other points or of another model are taken away.
+  forget(basis) {
+    if (this.basis?.some((part, i) => part !== basis[i])) this.results.replaceChildren();
+    this.basis = basis;
   }
 
   // A run that begins with given parameters; a shared address has to hold them.
@@ -316,11 +358,11 @@ class Lab {
         await this.show(state);
         if (state.failure) this.pause();
         if (state.step === "M") {
-          if (state.log_likelihood - before < 1e-8 * this.points.length) {
+          if (state.objective - before < 1e-8 * this.points.length) {
             this.pause();
             this.say(`Arrived after ${state.iteration} iterations`);
           }
-          before = state.log_likelihood;
+          before = state.objective;
         }
         await new Promise((resolve) => setTimeout(resolve, PAUSE));
       }
@@ -360,24 +402,30 @@ class Lab {
     return this.act(async () => {
       this.say("Six runs");
       const { ends } = await this.ask("ends", this.starts());
-      const best = ends[0].log_likelihood;
+      const best = ends[0].objective;
       const cards = ends.map((end) => this.card(end, best));
       this.results.replaceChildren(
         element("h2", { textContent: "Six starts, the best end first" }),
         element("div", { className: "lab-cards" }, ...cards),
       );
       for (const card of cards) card.paint?.();
-      const good = ends.filter((end) => best - end.log_likelihood < 1e-3).length;
-      this.say(`${good} of six starts end at the best log-likelihood, ${number(best)}`);
+      const good = ends.filter((end) => best - end.objective < 1e-3).length;
+      const what = this.prior.checked ? "log-likelihood with the prior" : "log-likelihood";
+      const ending = good === 1 ? "ends" : "end";
+      this.say(
+        good
+          ? `${COUNTS[good]} six starts ${ending} at the best ${what}, ${number(best)}`
+          : "All six starts collapse; a prior helps",
+      );
     });
   }
 
   card(end, best) {
     const canvas = element("canvas");
     canvas.setAttribute("role", "img");
-    const worse = best - end.log_likelihood;
+    const worse = best - end.objective;
     const text = end.failure
-      ? `collapsed: ${end.failure}`
+      ? `collapsed. ${collapse(end.failure)}`
       : `${number(end.log_likelihood)} after ${end.n_iter} iterations` + (worse > 1e-3 ? `, ${number(worse)} below the best` : "");
     canvas.setAttribute("aria-label", `Components found from the start ${end.start}: ${text}`);
     const goes = button("Go on from here", () =>
@@ -439,7 +487,7 @@ class Lab {
       }
       const [best, worst] = [found[0], found.at(-1)];
       await this.given(await this.ask("begin_at", { mixture: worst.mixture, prior: this.prior.checked }));
-      const lack = best.log_likelihood - worst.log_likelihood;
+      const lack = best.objective - worst.objective;
       this.say(
         lack < 1e-3
           ? "Two dozen starts all end at the same log-likelihood: no bad optimum was found. More components have more of them"
@@ -503,6 +551,8 @@ class Lab {
     this.pause();
     this.chosen = nearest;
     this.canvas.setPointerCapture(event.pointerId);
+    const until = new AbortController();
+    const { signal } = until;
     let target = null;
     const follow = (move) => {
       target = from(this.place(move));
@@ -512,12 +562,12 @@ class Lab {
       this.draw();
     };
     const drop = () => {
-      this.canvas.removeEventListener("pointermove", follow);
+      until.abort();
       if (target) this.moveTo(nearest, target);
     };
-    this.canvas.addEventListener("pointermove", follow);
-    this.canvas.addEventListener("pointerup", drop, { once: true });
-    this.canvas.addEventListener("pointercancel", drop, { once: true });
+    this.canvas.addEventListener("pointermove", follow, { signal });
+    this.canvas.addEventListener("pointerup", drop, { signal });
+    this.canvas.addEventListener("pointercancel", drop, { signal });
   }
 
   moveTo(component, mean) {
@@ -554,23 +604,23 @@ class Lab {
     this.setting.place = state.place;
     const waitsForM = state.step === "E";
     this.steps.textContent = waitsForM ? "M-step" : "E-step";
-    this.back.disabled = state.place === 0;
+    this.enable();
     this.slider.max = state.length - 1;
     this.slider.value = state.place;
     const { rate } = state.step === "E" ? { rate: this.predicted } : await this.ask("rate");
     this.predicted = rate;
-    const gap = state.bound === null ? null : state.log_likelihood - state.bound;
     const readings = [
       ["iteration", `${state.iteration}${{ E: ", after the E-step", M: ", after the M-step" }[state.step] ?? ", start"}`],
       ["log-likelihood", number(state.log_likelihood)],
-      ["bound", state.bound === null ? "–" : `${number(state.bound)}, gap ${gap.toExponential(1)}`],
-      ["rate", `${share(state.measured_rate)} measured, ${share(rate)} predicted`],
+      ["bound", state.bound === null ? "none before an E-step" : `${number(state.bound)}, ${gap(state)}`],
+      ["rate", rates(state.measured_rate, rate)],
     ];
+    if (this.setting.prior) readings.splice(2, 0, ["with the prior", number(state.objective)]);
     this.readings.replaceChildren(
       ...readings.flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })]),
     );
     this.slider.setAttribute("aria-valuetext", `${readings[0][1]}, log-likelihood ${readings[1][1]}`);
-    if (state.failure) this.say(`Collapse: ${state.failure}. A prior repairs it, or another start`);
+    if (state.failure) this.say(`Collapse. ${collapse(state.failure)}. A prior repairs it, or another start`);
     else if (announced) this.say(`Iteration ${readings[0][1]}: log-likelihood ${readings[1][1]}`);
     this.draw();
   }
@@ -580,13 +630,16 @@ class Lab {
     if (!width || !this.box || !this.colours) return;
     this.height = Math.round((this.box.length > 1 ? 0.66 : 0.42) * width);
     const mixture = this.state?.mixture ?? null;
-    const pen = this.paint(this.canvas, mixture, this.state?.shares, this.height / width, CURVE_HEIGHT);
-    if (!mixture) return;
+    const { pen, numbers } = this.paint(this.canvas, mixture, this.state?.shares, this.height / width, CURVE_HEIGHT);
+    if (this.points.length) drawNames({ pen, width, height: this.height, muted: this.inks()[1] }, this.names);
+    if (!mixture) {
+      this.canvas.setAttribute("aria-label", `${this.points.length} points`);
+      return;
+    }
     const [ink, muted, ...palette] = this.inks();
     const { curve, bounds, place, length } = this.state;
     drawCurve({ pen, ink, muted, accent: palette[1] }, { values: curve, bounds, now: place, last: length - 1 }, [8, this.height, width - 16, CURVE_HEIGHT]);
-    const { to } = this.scales();
-    const [x, y] = to(mixture.means[this.chosen ?? 0]);
+    const [x, y] = numbers[this.chosen ?? 0];
     pen.strokeStyle = ink;
     pen.lineWidth = 1;
     pen.strokeRect(x - 12, y - 12, 24, 24);
@@ -605,9 +658,8 @@ class Lab {
     const [ink, muted, ...palette] = this.inks();
     const { weights = [], means = [], covariances = [] } = mixture ?? {};
     const scene = { pen, width, height, ink, muted, palette, weights, means, covariances, shares };
-    if (this.box.length > 1) drawPlane(scene, this.points, this.box);
-    else if (mixture) drawLine(scene, this.points, this.box);
-    return pen;
+    const numbers = this.box.length > 1 ? drawPlane(scene, this.points, this.box) : drawLine(scene, this.points, this.box);
+    return { pen, numbers };
   }
 
   // ---------------------------------------------------------------- sharing
@@ -663,11 +715,32 @@ function distance([x, y], [u, v], dimensions) {
 function number(value) {
   const size = Math.abs(value);
   const text = size !== 0 && (size < 1e-2 || size >= 1e6) ? value.toExponential(2) : value.toFixed(size < 10 ? 4 : 2);
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 }
 
-function share(value) {
-  return value === null || value === undefined ? "–" : value.toFixed(3);
+// What went wrong, without where in Python.
+function plain(error) {
+  return error.message.trim().split("\n").at(-1).replace(/^[\w.]+Error: /, "");
+}
+
+function gap({ log_likelihood, bound }) {
+  const value = log_likelihood - bound;
+  return value < 1e-12 * Math.abs(bound) ? "no gap" : `gap ${number(value)}`;
+}
+
+function rates(measured, predicted) {
+  const known = [[measured, "measured"], [predicted, "predicted"]].filter(([value]) => value != null);
+  return known.map(([value, name]) => `${value.toFixed(3)} ${name}`).join(", ") || "not known yet";
+}
+
+// What happened to a component, which the picture numbers from one.
+function collapse(failure) {
+  const match = /component (\d+)/.exec(failure);
+  if (!match) return failure;
+  const name = `Component ${Number(match[1]) + 1}`;
+  return failure.includes("responsible for no row")
+    ? `${name} has no points`
+    : `${name} has shrunk onto too few points to have a covariance`;
 }
 
 export async function open(place) {

@@ -13,6 +13,7 @@ import {
   element,
   isDark,
   logDensity,
+  named,
   onThemeChange,
   sized,
 } from "./drawing.mjs";
@@ -60,9 +61,8 @@ export class Player {
     this.state.setAttribute("aria-live", "off"); // steps are announced, motion is not
     this.spoken = element("p", { className: "vh" });
     this.spoken.setAttribute("role", "status");
-    const label = element("label", { htmlFor: id, textContent: "Iteration" });
-    const bar = element("div", { className: "play-bar" }, this.plays, this.back, this.next, label, this.slider);
-    if (this.content.runs.length > 1) bar.append(...this.starts(`${id}-start`));
+    const bar = element("div", { className: "play-bar" }, this.plays, this.back, this.next, named("Iteration", this.slider));
+    if (this.content.runs.length > 1) bar.append(this.starts(`${id}-start`));
     const leave = button("Show the figure", () => this.show(false));
     bar.append(leave);
     this.root = element("div", { className: "player" }, this.canvas, this.state, bar, this.spoken);
@@ -77,7 +77,7 @@ export class Player {
     for (const [number, { name }] of this.content.runs.entries())
       this.select.add(new Option(name, number));
     this.select.addEventListener("change", () => this.choose(Number(this.select.value)));
-    return [element("label", { htmlFor: id, textContent: "Start" }), this.select];
+    return named("Start", this.select);
   }
 
   // The player, or the figure with its button.

@@ -304,6 +304,7 @@ class Laboratory:
             "shares": None if now.shares is None else now.shares.ravel().tolist(),
             "log_likelihood": now.log_likelihood,
             "bound": now.bound,
+            "objective": now.objective,
             "curve": [moment.log_likelihood for moment in self.history],
             "bounds": [moment.bound for moment in self.history],
             "measured_rate": self._measured_rate(),
