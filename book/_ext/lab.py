@@ -197,15 +197,24 @@ def cells(notebook: NotebookNode) -> list[dict[str, Any]]:
 
 
 _HIDDEN = {"remove-cell", "remove-input", "remove_cell", "remove_input"}
+_FIGURE = re.compile(r"^(?:`{3,}|:{3,})\{glue:figure\} (\S+)\n:name: (\S+)$", re.MULTILINE)
 
 
-def cells_of(executed: Path, docname: str) -> list[dict[str, Any]] | None:
-    """Return the cells of a chapter, or None if it has none that run in a page."""
+def figures(notebook: NotebookNode) -> dict[str, str]:
+    """Return, for each figure that a chapter's text shows, its glued name and its identifier."""
+    text = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return {name: identifier for part in text for name, identifier in _FIGURE.findall(part)}
+
+
+def cells_of(executed: Path, docname: str) -> dict[str, Any] | None:
+    """Return the cells and the figures of a chapter, or None if it has no cells for a page."""
     chapter = executed / f"{docname}.ipynb"
     if not chapter.exists():
         return None
     notebook = nbformat.read(chapter, as_version=4)
-    return cells(notebook) if runs_in_a_page(notebook) else None
+    if not runs_in_a_page(notebook):
+        return None
+    return {"cells": cells(notebook), "figures": figures(notebook)}
 
 
 def write_cells(executed: Path, docnames: Iterable[str], target: Path) -> None:

@@ -9,6 +9,7 @@ class ShownCell {
   constructor(box, source, chapter) {
     this.code = box.querySelector(".cell_input .highlight");
     this.source = source;
+    this.chapter = chapter;
     this.printed = box.querySelector(".cell_output");
     this.status = element("span", { className: "live-status" });
     this.status.setAttribute("role", "status");
@@ -83,7 +84,7 @@ class ShownCell {
 
   show({ outputs, error }) {
     for (const output of outputs) {
-      if (output["image/svg+xml"]) this.append(picture(output["image/svg+xml"]));
+      if (output["image/svg+xml"]) this.append(picture(output["image/svg+xml"], this.chapter.told(output.name)));
       else if (output["text/html"]) this.append(element("div", { innerHTML: output["text/html"] }));
       else this.print(`${output["text/plain"]}\n`);
     }
@@ -98,13 +99,16 @@ class ShownCell {
   }
 }
 
-function picture(svg) {
+// told: what the book says of the figure that the build drew in the same place.
+function picture(svg, told) {
   const source = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-  return element("img", { src: source, alt: "Figure drawn by this cell" });
+  const alt = told ? `Drawn anew by this cell. As the book drew it: ${told}` : "Figure drawn by this cell";
+  return element("img", { src: source, alt });
 }
 
 class Chapter {
-  constructor(cells, boxes) {
+  constructor({ cells, figures }, boxes) {
+    this.figures = figures;
     this.python = new Python("cells", (text) => this.say(text));
     this.units = []; // each shown cell, and the hidden ones that follow it
     this.before = []; // hidden cells above the first shown one
@@ -119,6 +123,12 @@ class Chapter {
       }
     }
     this.current = null;
+  }
+
+  // The alternative text in the page of a figure with this glued name.
+  told(name) {
+    const place = document.getElementById(this.figures[name] ?? "");
+    return (place?.closest("figure") ?? place)?.querySelector("img")?.alt;
   }
 
   say(text) {

@@ -98,8 +98,13 @@ glue("fig", fig, display=False)
 plt.close(fig)
 """
     answers, _, glued, _ = _run(SETUP, cell, (cell, False))
-    assert [list(output) for output in answers[1]["outputs"]] == [["text/plain"], ["image/svg+xml"]]
-    assert [list(output) for output in answers[2]["outputs"]] == [["image/svg+xml"]]
+    assert [list(output) for output in answers[1]["outputs"]] == [
+        ["text/plain"],
+        ["image/svg+xml", "name"],
+    ]
+    (figure,) = answers[2]["outputs"]
+    assert figure["image/svg+xml"].startswith("<svg")
+    assert figure["name"] == "fig"
     assert glued == ["fig", "number"]
 
 

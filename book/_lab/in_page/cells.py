@@ -77,7 +77,8 @@ class Cells:
         -------
         dict
             ``error``, the traceback or None, and ``outputs``, a list of {type: text} in which the
-            types are "text/plain", "text/html" and "image/svg+xml".
+            types are "text/plain", "text/html" and "image/svg+xml"; with a glued figure is its
+            "name".
         """
         self.outputs = []
         self.count += 1
@@ -111,7 +112,7 @@ class Cells:
         """Keep a value that the text names, and show it; a figure also if the text shows it."""
         if _is_figure(value):
             value = _svg(value)
-            self.outputs.append({"image/svg+xml": value})
+            self.outputs.append({"image/svg+xml": value, "name": name})
         elif display:
             self.display(value)
         self.glued[name] = value
