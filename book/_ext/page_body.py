@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 ASIDE = re.compile("\x02(\\d+)\x03")
 FORMULA = re.compile(f"{mathematics.BEFORE}(.*?){mathematics.AFTER}", re.DOTALL)
 HEADING = re.compile(r"h[1-6]")
+#: Code in a page, and the words in it which the theme does not set apart.
+CODE = re.compile(r"<pre>.*?</pre>", re.DOTALL)
+PLAIN_WORD = re.compile(r'<span class="(?:bp|n|nb|nd|ne|nn|o|p|vm|w)">([^<]*)</span>')
 REPEATED_IDS = "#proof-content, #exercise-content, #solution-content, .proof.admonition#proof"
 
 
@@ -50,7 +53,8 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     pictures(soup, page, picture)
     references(soup)
     numbers(soup)
-    return ASIDE.sub(lambda match: formulas[int(match[1])], str(soup))
+    text = CODE.sub(lambda code: PLAIN_WORD.sub(r"\1", code[0]), str(soup))
+    return ASIDE.sub(lambda match: formulas[int(match[1])], text)
 
 
 def dropdowns(soup: BeautifulSoup) -> None:
@@ -134,7 +138,7 @@ def tables(soup: BeautifulSoup, formulas: list[str]) -> None:
 def spoken(formula: str) -> str:
     """What a formula's MathML says, for a label, which holds no markup."""
     soup = BeautifulSoup(formula, "html.parser")
-    for part in soup.select(".katex-html, annotation"):
+    for part in soup.select(".katex-html"):
         part.decompose()
     return soup.get_text("", strip=True)
 

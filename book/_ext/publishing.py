@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import figures
+import fonts
 import lab
-import math_fonts
 import node_tools
 import search_index
 import site_files
@@ -115,17 +115,15 @@ def assemble(app: Sphinx, site: Path) -> None:
     shutil.copyfile(source / "objects.inv", site / "objects.inv")
     copy_pictures(source / "_images", pages, site / "_images", dark_colours(app.env))
 
-    design = source / "_static" / "sphinx-design.min.css"
-    foreign = [stylesheet.katex_css(katex), design.read_text(encoding="utf-8")]
     theme = book / "_theme"
+    math = copy_fonts(pages.values(), theme / "fonts", katex / "fonts", cache, static)
+    design = source / "_static" / "sphinx-design.min.css"
+    foreign = [stylesheet.katex_css(katex, math), design.read_text(encoding="utf-8")]
     css = stylesheet.bundle(foreign, sorted(theme.glob("*.css")), pages.values())
     (static / "book.css").write_text(css, encoding="utf-8")
     for script in theme.glob("*.js"):
         shutil.copyfile(script, static / script.name)
-    no_scripts = shutil.ignore_patterns("*.py", "__pycache__")
-    shutil.copytree(theme / "fonts", static / "fonts", ignore=no_scripts)
     shutil.copytree(book / "_static", static, dirs_exist_ok=True)
-    math_fonts.copy(katex / "fonts", pages.values(), cache / "fonts", static / "katex" / "fonts")
     titles = {slug(name): app.env.titles[name].astext() for name in sorted(app.env.found_docs)}
     social_cards.write(
         titles, app.config.html_title, theme / "fonts", cache / "cards", static / "og"
@@ -167,6 +165,19 @@ def assemble(app: Sphinx, site: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     search_index.write(site)
+
+
+def copy_fonts(
+    pages: Collection[str], text_fonts: Path, math_fonts: Path, cache: Path, static: Path
+) -> list[str]:
+    """Copy the fonts that the pages use; return the names of those of the formulas."""
+    text, formulas = fonts.characters(pages), fonts.math_characters(pages)
+    used = dict.fromkeys(sorted(text_fonts.glob("*.woff2")), text)
+    fonts.copy(used, cache / "fonts", static / "fonts")
+    shutil.copyfile(text_fonts / "OFL.txt", static / "fonts" / "OFL.txt")
+    used = {math_fonts / f"{name}.woff2": own for name, own in formulas.items()}
+    fonts.copy(used, cache / "math_fonts", static / "katex" / "fonts")
+    return list(formulas)
 
 
 def copy_pictures(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-UNSEARCHED = ".katex-html, annotation, .headerlink, .eqno, .section-number"
+UNSEARCHED = ".katex-html, .headerlink, .eqno, .section-number"
 
 
 def write(site: Path) -> None:

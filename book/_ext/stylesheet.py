@@ -10,6 +10,7 @@ import lightningcss
 
 BROWSERS = ["chrome 109", "safari 16.4", "firefox 115"]
 CLASS = re.compile(r"\.([A-Za-z_][\w-]*)")
+FACE = re.compile(r"@font-face\{[^}]*\}")
 OTHER_FORMATS = re.compile(r',url\([^)]*?\.(?:woff|ttf)\) format\("(?:woff|truetype)"\)')
 
 
@@ -58,10 +59,16 @@ def used_classes(pages: Iterable[str]) -> set[str]:
     return {name for value in attributes for name in value.split()}
 
 
-def katex_css(dist: Path) -> str:
-    """Return KaTeX's stylesheet, with fonts in one format, where the site has them."""
+def katex_css(dist: Path, fonts: Collection[str]) -> str:
+    """Return KaTeX's stylesheet, with those of its fonts that the site has, in one format."""
     css = (dist / "katex.min.css").read_text(encoding="utf-8")
-    return OTHER_FORMATS.sub("", css).replace("url(fonts/", "url(katex/fonts/")
+
+    def keep(face: re.Match[str]) -> str:
+        name = re.search(r"url\(fonts/([\w-]+)\.woff2\)", face[0])
+        return face[0] if name and name[1] in fonts else ""
+
+    css = OTHER_FORMATS.sub("", FACE.sub(keep, css))
+    return css.replace("url(fonts/", "url(katex/fonts/")
 
 
 def bundle(foreign: Iterable[str], own: Iterable[Path], pages: Iterable[str]) -> str:

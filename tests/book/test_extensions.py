@@ -19,10 +19,10 @@ from pypdf import PdfReader
 
 import execution
 import figures
+import fonts
 import gmm
 import hero
 import ledger
-import math_fonts
 import mathematics
 import node_tools
 import notebooks
@@ -272,7 +272,7 @@ class TestPageBody:
 
     def test_formulas_in_a_caption_are_text_in_its_label(self) -> None:
         formula = (
-            '<span class="katex"><math><semantics><mi>F</mi><annotation>F</annotation></semantics>'
+            '<span class="katex"><math><mi>F</mi>'
             '</math><span class="katex-html">F</span></span>'
         )
         aside = f"{mathematics.BEFORE}{formula}{mathematics.AFTER}"
@@ -430,13 +430,33 @@ def test_cards_are_drawn_once(tmp_path: Path) -> None:
 
 
 def test_fonts_hold_the_characters_of_the_book(tmp_path: Path) -> None:
-    fonts = node_tools.packages(ROOT / "book") / "katex" / "dist" / "fonts"
-    pages = ["<p>x = &alpha;</p>", "<b>Z</b>"]
-    assert math_fonts.characters(pages) == " =Zxα"
-    math_fonts.copy(fonts, pages, tmp_path / "cache", tmp_path / "fonts")
-    with TTFont(tmp_path / "fonts" / "KaTeX_Math-Italic.woff2") as font:
-        assert set(font.getBestCmap()) == {ord(c) for c in " Zxα"}
-    assert len(list((tmp_path / "fonts").iterdir())) == len(list(fonts.glob("*.woff2")))
+    folder = ROOT / "book" / "_theme" / "fonts"
+    text = fonts.characters(["<p>x = &eacute;</p>"])
+    assert {"é", "~", "Q", "0", " "} < set(text)
+    assert "É" not in text
+    copies = tmp_path / "fonts"
+    fonts.copy({folder / "text-400.woff2": text}, tmp_path / "cache", copies)
+    with TTFont(copies / "text-400.woff2") as font, TTFont(folder / "text-400.woff2") as whole:
+        assert set(font.getBestCmap()) == {ord(c) for c in text} & set(whole.getBestCmap())
+        features = font["GSUB"].table.FeatureList.FeatureRecord
+        assert "liga" in {feature.FeatureTag for feature in features}
+
+
+def test_each_font_of_formulas_holds_what_they_set_in_it(katex: mathematics.Katex) -> None:
+    tex = r"\v{x}_1 + \mathbf{\Sigma} + \big( y \big) \sum_k \text{where } \mathbb{R} = \mathcal{N}"
+    display = r"f(x) = \begin{cases} 1 \\ 2 \\ 3 \\ 4 \end{cases}"
+    page = f"<p>abc {katex.render(tex, display=False)} Qq {katex.render(display, display=True)} j"
+    found = fonts.math_characters([page])
+    assert {name.removeprefix("KaTeX_"): text for name, text in found.items()} == {
+        "AMS-Regular": "R",
+        "Caligraphic-Regular": "N",
+        "Main-Bold": "Σ",
+        "Main-Regular": "()+1234=ehrw\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}",
+        "Math-BoldItalic": "x",
+        "Math-Italic": "fkxy",
+        "Size1-Regular": "()∑",
+        "Size4-Regular": "⎧⎨⎩",
+    }
 
 
 # ---------------------------------------------------------------- notebooks
