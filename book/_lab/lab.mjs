@@ -308,9 +308,9 @@ class Lab {
       }
       this.forget([this.points, k, family, prior]);
       this.chosen = 0;
-      let began;
+      let state;
       try {
-        began = mixture
+        state = mixture
           ? await this.ask("begin_at", { mixture, prior })
           : await this.ask("begin", { n_components: k, family, start, prior, seed });
       } catch (error) {
@@ -318,9 +318,9 @@ class Lab {
         this.wait(plain(error)); // points in a line, or a start that there is not for these
         return;
       }
-      await this.show(began);
+      for (let i = 0; i < (place ?? 0) && !state.failure; i++) state = await this.ask("step");
       this.say(mixture ? "The shared start" : `${this.points.length} points, start ${start}, seed ${seed}`);
-      for (let i = 0; i < (place ?? 0); i++) await this.show(await this.ask("step"));
+      await this.show(state);
     });
   }
 
