@@ -224,16 +224,29 @@ def as_prior(prior: object, rows: Source, n_components: int) -> Prior | None:
     rows : Source
     n_components : int
     """
-    if prior is None:
-        return None
     if isinstance(prior, str):
         as_choice(prior, "prior", ("default",))
         return default_prior(rows, n_components)
+    return checked_prior(prior, rows.n_features, "a Prior, 'default' or None")
+
+
+def checked_prior(prior: object, n_features: int, wanted: str) -> Prior | None:
+    """A prior of so many features, or None; what else there is, is refused.
+
+    Parameters
+    ----------
+    prior : Prior or None
+    n_features : int
+    wanted : str
+        What the caller takes, for the message.
+    """
+    if prior is None:
+        return None
     if not isinstance(prior, Prior):
-        raise TypeError(f"prior: expected a Prior, 'default' or None, got {shown(prior)}")
-    if prior.n_features != rows.n_features:
+        raise TypeError(f"prior: expected {wanted}, got {shown(prior)}")
+    if prior.n_features != n_features:
         raise ValueError(
-            f"prior: expected one for {rows.n_features} features, got one for {prior.n_features}"
+            f"prior: expected one for {n_features} features, got one for {prior.n_features}"
         )
     return prior
 

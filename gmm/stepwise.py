@@ -15,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm.checks import as_choice, as_matrix, as_non_negative, shown
+from gmm.checks import as_choice, as_matrix, as_non_negative
 from gmm.m_step import m_step
 from gmm.missing import MISSING, IncompleteRows, as_source_with_missing, e_step_of_groups, grouped
 from gmm.mixture import Mixture
-from gmm.prior import Prior
+from gmm.prior import Prior, checked_prior
 from gmm.rows import Rows, Source, as_rows, as_source
 from gmm.statistics import Statistics
 from gmm.sweep import Frame, Sweep
@@ -101,7 +101,7 @@ class StepwiseEM:
             )
         self.offset = as_non_negative(offset, "offset")
         self.ridge = as_non_negative(ridge, "ridge")
-        self.prior = _as_prior(prior, start)
+        self.prior = checked_prior(prior, start.n_features, "a Prior or None")
         self.missing = as_choice(missing, "missing", MISSING)
         self.statistics = matched_statistics(start)
         self.n_steps = 0
@@ -241,18 +241,6 @@ def _as_start(start: object) -> Mixture:
     if not isinstance(start, Mixture):
         raise TypeError(f"start: expected a Mixture, got {type(start).__name__}")
     return start
-
-
-def _as_prior(prior: object, start: Mixture) -> Prior | None:
-    if prior is None:
-        return None
-    if not isinstance(prior, Prior):
-        raise TypeError(f"prior: expected a Prior or None, got {shown(prior)}")
-    if prior.n_features != start.n_features:
-        raise ValueError(
-            f"prior: expected one for {start.n_features} features, got one for {prior.n_features}"
-        )
-    return prior
 
 
 def _statistics(rows: Source, mixture: Mixture, frame: Frame | None = None) -> Statistics:

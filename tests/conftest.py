@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import matplotlib
+from collections.abc import Iterator
+
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import scipy.linalg
@@ -89,3 +91,12 @@ def family(request: pytest.FixtureRequest) -> str:
 def old_faithful() -> NDArray[np.float64]:
     """The rows of the Old Faithful data."""
     return gmm.datasets.old_faithful().X
+
+
+@pytest.fixture
+def drawing() -> Iterator[None]:
+    """The style of the book's figures, and an end of those that the test draws."""
+    with matplotlib.pyplot.rc_context():
+        gmm.plots.use_style()
+        yield
+    matplotlib.pyplot.close("all")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,9 @@ from PIL import Image
 import gmm
 from gmm import plots
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 Floats = NDArray[np.float64]
-
-
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    """Close what a test has drawn."""
-    with plt.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
 
 
 @pytest.fixture

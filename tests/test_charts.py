@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -14,16 +13,9 @@ from numpy.typing import NDArray
 import gmm
 from gmm import plots
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 Floats = NDArray[np.float64]
-
-
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    """Close what a test has drawn."""
-    with plt.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
 
 
 def test_the_log_likelihood_curve_is_the_trace(old_faithful: Floats) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,16 +17,9 @@ from numpy.typing import NDArray
 import gmm
 from gmm import plots
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 Floats = NDArray[np.float64]
-
-
-@pytest.fixture(autouse=True)
-def closed_figures() -> Iterator[None]:
-    """Close what a test has drawn."""
-    with plt.rc_context():
-        plots.use_style()
-        yield
-    plt.close("all")
 
 
 @pytest.mark.derives("eq-sigma-ellipse")
