@@ -426,7 +426,7 @@ class Lab {
     const worse = best - end.objective;
     const text = end.failure
       ? `collapsed. ${collapse(end.failure)}`
-      : `${number(end.log_likelihood)} after ${end.n_iter} iterations` + (worse > 1e-3 ? `, ${number(worse)} below the best` : "");
+      : `${number(end.log_likelihood)}${this.prior.checked ? `, with the prior ${number(end.objective)},` : ""} after ${end.n_iter} iterations` + (worse > 1e-3 ? `, ${number(worse)} below the best` : "");
     canvas.setAttribute("aria-label", `Components found from the start ${end.start}: ${text}`);
     const goes = button("Go on from here", () =>
       this.act(async () => this.given(await this.ask("begin_at", { mixture: end.mixture, prior: this.prior.checked }))),

@@ -473,28 +473,30 @@ def test_run_to_the_end(page: Page) -> None:
 # ------------------------------------------------------------------ experiments
 
 
-def test_six_starts_and_on_from_one_of_them(page: Page) -> None:
-    _restore(page, {"data": "course_project", "k": 4, "seed": 0})
+@pytest.mark.parametrize("prior", [False, True])
+def test_six_starts_and_on_from_one_of_them(page: Page, prior: bool) -> None:
+    _restore(page, {"data": "course_project", "k": 4, "seed": 0, "prior": prior})
     _press(page, "Six starts side by side")
-    twin = _twin("course_project", 4, seed=0)
+    twin = _twin("course_project", 4, seed=0, prior=prior)
     starts = ["k-means", "k-means++", "random", "random", "random", "random"]
     ends = twin.ends([0, 1, 2, 3, 4, 5], starts)["ends"]
     captions = page.locator(".lab-cards figcaption").all_inner_texts()
-    best = ends[0]["log_likelihood"]
+    best = ends[0]["objective"]
     for caption, end in zip(captions, ends, strict=True):
         value = _number(end["log_likelihood"])
+        if prior:
+            value += f", with the prior {_number(end['objective'])},"
         text = f"{end['start']}, seed {end['seed']}: {value} after {end['n_iter']} iterations"
         assert caption.startswith(text)
-        assert ("below the best" in caption) == (best - end["log_likelihood"] > 1e-3)
-    good = sum(best - end["log_likelihood"] < 1e-3 for end in ends)
+        assert ("below the best" in caption) == (best - end["objective"] > 1e-3)
+    good = sum(best - end["objective"] < 1e-3 for end in ends)
+    what = "log-likelihood with the prior" if prior else "log-likelihood"
     count = ["", "One of", "Two of", "Three of", "Four of", "Five of", "All"][good]
     verb = "ends" if good == 1 else "end"
-    assert _status(page) == (
-        f"{count} six starts {verb} at the best log-likelihood, {_number(best)}"
-    )
+    assert _status(page) == (f"{count} six starts {verb} at the best {what}, {_number(best)}")
     page.locator(".lab-cards").get_by_role("button").nth(5).click()
     _settle(page)
-    twin.begin_at(ends[5]["mixture"])
+    twin.begin_at(ends[5]["mixture"], prior=prior)
     _agree(page, twin)
     _type(page, "Components", "3")
     assert page.locator(".lab-cards").count() == 0  # they were those of another model
