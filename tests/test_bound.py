@@ -90,16 +90,6 @@ def test_bad_responsibilities_are_refused(shares: list[list[float]], message: st
 # ---------------------------------------------------------------- the theory of the chapter
 
 
-def _some_mixture(rng: np.random.Generator, k: int = 3, d: int = 2) -> gmm.Mixture:
-    """A mixture with nothing special about it."""
-    roots = rng.normal(size=(k, d, d))
-    return gmm.Mixture(
-        rng.dirichlet(np.full(k, 3.0)),
-        rng.normal(scale=2.0, size=(k, d)),
-        roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d),
-    )
-
-
 def _joint(X: FloatArray, mixture: gmm.Mixture) -> FloatArray:
     """log π_k + log N(x_i | μ_k, Σ_k) by scipy, shape (n, K)."""
     columns = [
@@ -114,7 +104,7 @@ def _joint(X: FloatArray, mixture: gmm.Mixture) -> FloatArray:
 @pytest.mark.derives("eq-elbo", "eq-q-function")
 def test_bound_is_q_plus_entropy_by_definition() -> None:
     rng = np.random.default_rng(0)
-    mixture, X = _some_mixture(rng), rng.normal(size=(50, 2))
+    mixture, X = random_mixture("VVV", 3, 2, seed=0), rng.normal(size=(50, 2))
     r, w = rng.dirichlet(np.ones(3), size=50), rng.uniform(0, 2, size=50)
     joint = _joint(X, mixture)
     # sums of 150 terms of size below 100 with relative rounding 2^-53 each: far below 1e-11
@@ -130,7 +120,7 @@ def test_bound_is_q_plus_entropy_by_definition() -> None:
 @pytest.mark.derives("thm-decomposition", "eq-gap")
 def test_bound_plus_gap_is_the_log_likelihood_for_any_responsibilities() -> None:
     rng = np.random.default_rng(1)
-    mixture, X = _some_mixture(rng), rng.normal(size=(40, 2))
+    mixture, X = random_mixture("VVV", 3, 2, seed=0), rng.normal(size=(40, 2))
     w = rng.uniform(0, 2, size=40)
     joint = _joint(X, mixture)
     exact = float(w @ scipy.special.logsumexp(joint, axis=1))
@@ -183,7 +173,7 @@ def test_bound_touches_with_the_same_slope_and_its_curvature_lacks_the_missing_i
 @pytest.mark.derives("thm-alternating")
 def test_posterior_maximises_the_bound_over_responsibilities() -> None:
     rng = np.random.default_rng(2)
-    mixture, X = _some_mixture(rng), rng.normal(size=(30, 2))
+    mixture, X = random_mixture("VVV", 3, 2, seed=0), rng.normal(size=(30, 2))
     posterior = mixture.responsibilities(X)
     top = lower_bound(X, mixture, posterior)
     for size in (1e-3, 1e-2, 0.5):
@@ -200,7 +190,7 @@ def test_over_parameters_the_bound_and_q_differ_by_a_constant() -> None:
     rng = np.random.default_rng(3)
     X = rng.normal(size=(30, 2))
     r = rng.dirichlet(np.ones(3), size=30)
-    one, two = _some_mixture(rng), _some_mixture(rng)
+    one, two = (random_mixture("VVV", 3, 2, seed) for seed in (0, 1))
     bounds = lower_bound(X, one, r) - lower_bound(X, two, r)
     qs = expected_complete_log_likelihood(X, one, r) - expected_complete_log_likelihood(X, two, r)
     assert bounds == pytest.approx(qs, rel=1e-12)
@@ -210,7 +200,8 @@ def test_over_parameters_the_bound_and_q_differ_by_a_constant() -> None:
 def test_gain_is_gain_of_q_plus_divergence_of_posteriors() -> None:
     rng = np.random.default_rng(4)
     X = rng.normal(size=(60, 2))
-    one, two = _some_mixture(rng), _some_mixture(rng)  # any two parameters, not an EM step
+    # any two parameters, not an EM step
+    one, two = (random_mixture("VVV", 3, 2, seed) for seed in (0, 1))
     r = one.responsibilities(X)
     q = expected_complete_log_likelihood(X, two, r) - expected_complete_log_likelihood(X, one, r)
     posterior = scipy.special.softmax(_joint(X, two), axis=1)
