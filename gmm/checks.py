@@ -25,6 +25,15 @@ IntArray = NDArray[np.int64]
 RandomState = int | np.random.Generator | np.random.RandomState | None
 
 
+#: Features that vary less or more than this are refused: squares would leave the range of numbers.
+#: Between them a variance, 1e-18 of it and all that Cholesky factors make of these are normal.
+NARROWEST_RANGE, WIDEST_RANGE = 1e-130, 1e130
+#: So are rows of which the weights add up to less or more than this.
+LIGHTEST, HEAVIEST = 1e-40, 1e40
+#: And variances, where they are given, that are greater than this, or whose reciprocals are.
+WIDEST = 1e280
+
+
 class SingularCovarianceError(ValueError):
     """A covariance matrix is not positive definite, so the density does not exist.
 
@@ -74,10 +83,13 @@ def as_numbers(values: ArrayLike, name: str) -> NDArray[Any]:
         array = np.asarray(values)
         if array.dtype == object:
             array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name}: expected an array of real numbers, got {error}") from None
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name}: expected real numbers, got an array of type {array.dtype}")
+    if array.dtype.itemsize > 8:  # a longer type's numbers may be infinite as float64
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
     return array
 
 
@@ -117,6 +129,54 @@ def refuse_non_finite(block: NDArray[Any], name: str, first_row: int = 0) -> Non
     where = ", ".join(str(int(i) + (first_row if axis == 0 else 0)) for axis, i in enumerate(place))
     advice = "; for missing values see gmm.missing" if missing and name == "X" else ""
     raise ValueError(f"{name}: expected finite numbers, got {what} at [{where}]{advice}")
+
+
+def refuse_extreme(
+    least: FloatArray,
+    greatest: FloatArray,
+    weight: float = 1.0,
+    name: str = "X",
+    *,
+    narrow: bool = False,
+) -> None:
+    """Raise if squares of the features' ranges, or weighted sums of them, might not be numbers.
+
+    Parameters
+    ----------
+    least, greatest : array (d,)
+        The range of each feature; one that is constant has none.
+    weight : float
+        The sum of the rows' weights.
+    name : str
+    narrow : bool
+        Whether a feature may vary as little as it likes.
+    """
+    with np.errstate(over="ignore"):
+        ranges = greatest - least
+    wrong = ranges > WIDEST_RANGE
+    if not narrow:
+        wrong |= (ranges > 0) & (ranges < NARROWEST_RANGE)
+    if wrong.any():
+        j = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name}: expected features with a range from {NARROWEST_RANGE:.0e} to "
+            f"{WIDEST_RANGE:.0e}, got one of {ranges[j]:.3g} of feature {j}; give it in another "
+            "unit, as its squares would be too small or too great for numbers"
+        )
+    if not LIGHTEST <= weight <= HEAVIEST:
+        raise ValueError(
+            f"sample_weight: expected a sum from {LIGHTEST:.0e} to {HEAVIEST:.0e}, got {weight:.3g}"
+        )
+
+
+def refuse_extreme_variances(variances: FloatArray, name: str) -> None:
+    """Raise if positive variances, or their reciprocals, are near the end of the numbers' range."""
+    wrong = (variances > 0) & ~((variances >= 1 / WIDEST) & (variances <= WIDEST))
+    if wrong.any():
+        raise ValueError(
+            f"{name}: expected variances from {1 / WIDEST:.0e} to {WIDEST:.0e}, "
+            f"got {variances[wrong][0]:.3g}; give them in another unit"
+        )
 
 
 def as_vector(values: ArrayLike, name: str, size: int | None = None) -> FloatArray:

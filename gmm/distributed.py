@@ -23,7 +23,7 @@ from gmm import threads
 from gmm.checkpoint import Digest, digest_of
 from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture
-from gmm.rows import Block, Rows, Source, Survey, with_weight
+from gmm.rows import Block, Rows, Source, Survey, surveyed, with_weight
 from gmm.statistics import Statistics
 from gmm.sweep import ChunkSweep, Frame, Notes, Sweep, Workspace, sweep_of
 
@@ -182,7 +182,7 @@ class DaskRows(Source):
         survey = self.tree_sum(_survey, [(chunk,) for chunk in self.validated])
         if survey is None:
             raise ValueError("sample_weight: expected a positive value, got zeros only")
-        return survey
+        return survey.checked()
 
     def sample(self, size: int, rng: np.random.Generator) -> Rows:
         """At most ``size`` of the rows, drawn on the workers without replacement."""
@@ -427,7 +427,7 @@ def _digest(rows: Rows) -> Digest | None:
 
 
 def _survey(rows: Rows) -> Survey | None:
-    return rows.survey if rows.n_rows else None
+    return surveyed(rows) if rows.n_rows else None
 
 
 def _swept(

@@ -174,13 +174,28 @@ def restrict(covariances: FloatArray, family: str, weights: FloatArray) -> Float
     It is what the M-step of the family makes of statistics whose scatter matrices are these
     covariances, with counts proportional to the weights.
     """
-    k = len(covariances)
-    if is_free(family):  # each component by itself: weights do not matter
-        weights = np.ones(k)
-    weights = np.maximum(weights, 1e-100)  # a component of no weight has a covariance too
-    scatter = Scatter.of(weights[:, None, None] * covariances, weights, family, Groups([k]))
+    counts = _counts(weights, family)
+    groups = Groups([len(covariances)])
+    scatter = Scatter.of(counts[:, None, None] * covariances, counts, family, groups)
     stored, _ = update(family, scatter)
     return stored[0] if FAMILIES[family] == "tied" else stored
+
+
+def restrict_variances(
+    stored: FloatArray, family: str, weights: FloatArray, n_features: int
+) -> FloatArray:
+    """The same for variances ``(K, d)`` or ``(K,)``, of families that are stored as such."""
+    counts = _counts(weights, family)
+    traces = stored * n_features if stored.ndim == 1 else stored
+    scatter = Scatter((counts * traces.T).T, counts, n_features, Groups([len(stored)]))
+    return update(family, scatter)[0]
+
+
+def _counts(weights: FloatArray, family: str) -> FloatArray:
+    """How much each component counts; one of no weight has a covariance too."""
+    if is_free(family):  # each component by itself: weights do not matter
+        return np.ones(len(weights))
+    return np.maximum(weights, 1e-100)
 
 
 def is_free(family: str) -> bool:

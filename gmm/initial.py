@@ -114,7 +114,7 @@ def starting_mixture(
     if isinstance(start, Mixture):
         return _given_mixture(start, n_components, rows.n_features, name)
     if not isinstance(start, str):
-        means = given_means(start, n_components, rows.n_features)
+        means = given_means(start, n_components, rows.n_features, rows)
         return _from_means(rows, means, name, ridge)
     refuse_unknown_start(start)
     rng = as_generator(random_state)

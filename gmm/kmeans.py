@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from math import frexp
 from operator import add
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -54,6 +55,8 @@ SHARED = 5_000_000
 ROOM, LONGEST = 2**18, 16_384
 #: Half the square of a distance beyond all others; a power of two.
 FAR = 2.0**500
+#: Means that are given may be this many times as far away as rows are from each other.
+FARTHEST = 1e10
 
 
 Result = TypeVar("Result")
@@ -115,9 +118,9 @@ def kmeans(
     if start is None:
         centres = cloud.points(_seeds(cloud, k, as_generator(random_state)))
     else:
-        centres = given_means(start, k, cloud.rows.n_features) - cloud.centre
+        centres = cloud.in_units(given_means(start, k, cloud.rows.n_features, cloud.rows))
     labels, centres = _lloyd(cloud, centres, passes)
-    return labels, centres + cloud.centre
+    return labels, centres * cloud.unit + cloud.centre
 
 
 def kmeans_plus_plus(
@@ -201,12 +204,20 @@ def drawn_partitions(
     return partitions
 
 
-def given_means(start: ArrayLike, n_components: int, n_features: int) -> FloatArray:
+def given_means(start: ArrayLike, n_components: int, n_features: int, rows: Source) -> FloatArray:
     """Means that a caller has given, validated, shape ``(K, d)``."""
     means = as_matrix(start, "start", n_features=n_features).astype(np.float64)
     refuse_non_finite(means, "start")
     if len(means) != n_components:
         raise ValueError(f"start: expected {n_components} means, got {len(means)}")
+    with np.errstate(over="ignore"):
+        distance = float(np.abs(means - rows.mean).max())
+    spread = float((rows.survey.greatest - rows.survey.least).max())
+    if spread > 0 and not distance <= FARTHEST * spread:
+        raise ValueError(
+            f"start: expected means at most {FARTHEST:.0e} times as far away as rows are from each "
+            f"other ({spread:.3g}), got one {distance:.3g} away"
+        )
     return means
 
 
@@ -328,6 +339,9 @@ class _Cloud:
         self.centre = rows.mean
         survey = rows.survey
         reach = np.maximum(survey.greatest - self.centre, self.centre - survey.least)
+        #: A power of two, where squares of the rows would become too great or too small.
+        self.unit = _unit(float(reach.max()))
+        reach /= self.unit
         self.squared_radius = float(reach @ reach)
         n, self.size = rows.n_rows, rows.n_features + 2
         length = min(n, LONGEST, max(SHORTEST, ROOM // (n_clusters + self.size)))
@@ -342,7 +356,11 @@ class _Cloud:
 
     def points(self, which: slice | IntArray) -> FloatArray:
         """Some of the rows, about the centre."""
-        return np.asarray(self.rows.X[which], dtype=np.float64) - self.centre
+        return self.in_units(np.asarray(self.rows.X[which], dtype=np.float64))
+
+    def in_units(self, points: FloatArray) -> FloatArray:
+        """Points about the centre."""
+        return (points - self.centre) / self.unit
 
     def radius_with(self, points: FloatArray) -> float:
         """No row and none of some points is farther from the centre than this, squared."""
@@ -362,6 +380,8 @@ class _Cloud:
         """T of rows, shape ``(d + 2, b)``."""
         out[0] = 1.0
         np.subtract(X.T, self.centre[:, None], out=out[1:-1])
+        if self.unit != 1.0:
+            out[1:-1] /= self.unit
         np.einsum("ij,ij->j", out[1:-1], out[1:-1], out=out[-1])
         return out
 
@@ -384,6 +404,13 @@ class _Cloud:
             return [task(0, i) for i in range(len(self.parts))]
         with threads.one_blas_thread():
             return threads.run(len(self.parts), task)
+
+
+def _unit(radius: float) -> float:
+    """One, for rows that reach so far; a power of two of their size, if they are extreme."""
+    if radius == 0 or 1e-40 < radius < 1e40:
+        return 1.0
+    return 2.0 ** frexp(radius)[1]
 
 
 class _Room:

@@ -35,6 +35,7 @@ from gmm.checks import (
     as_generator,
     as_matrix,
     as_sample_weight,
+    refuse_extreme,
     refuse_non_finite,
 )
 from gmm.m_step import m_step
@@ -185,13 +186,15 @@ class IncompleteRows(Source):
     @cached_property
     def survey(self) -> Survey:
         """One look at all rows."""
+        least, greatest = np.nanmin(self.X, axis=0), np.nanmax(self.X, axis=0)
+        refuse_extreme(least, greatest, self.total_weight)  # before a distribution is fitted
         return Survey(
             self.n_rows,
             self.total_weight,
             self.normal.means[0],
             self.total_weight * self.normal.covariances[0],
-            np.nanmin(self.X, axis=0),
-            np.nanmax(self.X, axis=0),
+            least,
+            greatest,
         )
 
     def sample(self, size: int, rng: np.random.Generator) -> Rows:

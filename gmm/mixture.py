@@ -26,10 +26,14 @@ from gmm.checks import (
     as_generator,
     as_indices,
     as_matrix,
+    as_numbers,
     as_probabilities,
     as_vector,
     read_only,
+    refuse_extreme,
+    refuse_extreme_variances,
     refuse_non_finite,
+    shown,
 )
 from gmm.families import (
     FAMILIES,
@@ -39,11 +43,13 @@ from gmm.families import (
     of_marginals,
     parse_family,
     restrict,
+    restrict_variances,
     stored_shape,
 )
 from gmm.natural import (
     LOG_2,
     MANY_FEATURES,
+    OF_ZERO,
     TOLERANCE,
     cancellation,
     features,
@@ -63,6 +69,9 @@ from gmm.normal import (
 from gmm.rows import Source, as_rows, blocks
 
 __all__ = ["Mixture", "log_sum_exp"]
+
+#: Bounds of :func:`gmm.natural.cancellation` from which some squared distances may be no numbers.
+FAR = 1e280
 
 
 def log_sum_exp(values: FloatArray) -> FloatArray:
@@ -146,6 +155,7 @@ class Mixture:
         weights = as_probabilities(weights, "weights")
         means = as_matrix(means, "means").astype(np.float64)
         refuse_non_finite(means, "means")
+        refuse_extreme(means.min(axis=0), means.max(axis=0), name="means", narrow=True)
         if len(means) != len(weights):
             raise ValueError(
                 f"means: expected {len(weights)} rows, one for each weight, got {len(means)}"
@@ -326,21 +336,31 @@ class Mixture:
     def _natural(self) -> tuple[FloatArray, float, FloatArray]:
         """Natural parameters about the mixture's mean, their shift, and the means' offsets."""
         offsets = self.means - self.mean
-        theta, shift = natural_parameters(
-            self.weights, offsets, self.whiteners, self.log_determinants, self.kind
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # where it would cancel anyway
+            theta, shift = natural_parameters(
+                self.weights, offsets, self.whiteners, self.log_determinants, self.kind
+            )
         return theta, shift - 0.5 * self.n_features * LOG_2PI, np.abs(offsets).max(axis=0)
 
     def _joint(self, block: FloatArray) -> FloatArray:
-        """The log joint densities of rows, shape ``(K, b)``, as :func:`log_joint` or faster."""
+        """The log joint densities of rows, shape ``(K, b)``, as :func:`log_joint` or faster.
+
+        Raises
+        ------
+        ValueError
+            If the squared distances of a row are too great for numbers.
+        """
         d, b = self.n_features, len(block)
         if self.kind == "full" and d >= MANY_FEATURES:
-            return np.ascontiguousarray(self.log_joint(block).T)
+            return self._log_joint(block)
         theta, shift, farthest = self._natural
         rows = np.empty((statistics_size(self.kind, d), b))
         centred = np.subtract(block.T, self.mean[:, None], out=rows[1 : 1 + d])
         reach = np.maximum(np.abs(centred).max(axis=1), farthest)
-        narrow = ~(cancellation(self.whiteners, self.kind, reach) < TOLERANCE)
+        errors = cancellation(self.whiteners, self.kind, reach)
+        if not errors.max() < FAR:
+            return self._log_joint(block)
+        narrow = ~(errors < TOLERANCE)
         if narrow.all():
             return np.ascontiguousarray(self.log_joint(block).T)
         joint: FloatArray = theta @ features(centred, self.kind, rows)
@@ -352,6 +372,18 @@ class Mixture:
             joint[k] = self.log_constants[k] - 0.5 * self.squared_distances_from(k, block)
         return joint
 
+    def _log_joint(self, block: FloatArray) -> FloatArray:
+        """The same by :func:`log_joint`, −∞ for components that are too far away for numbers."""
+        joint = np.ascontiguousarray(self.log_joint(block).T)
+        joint[np.isnan(joint)] = -np.inf  # the distance was a difference of infinities
+        greatest = joint.max(axis=0)
+        if not greatest.min() > OF_ZERO:
+            raise ValueError(
+                f"X: expected rows whose squared distances from a component are numbers, got "
+                f"{shown(block[greatest.argmin()].tolist())}, too far from all of them"
+            )
+        return joint
+
     def _by_blocks(
         self, X: ArrayLike, result: NDArray[Any], of: Callable[[FloatArray], NDArray[Any]]
     ) -> NDArray[Any]:
@@ -361,7 +393,9 @@ class Mixture:
 
         def work(_: int, i: int) -> None:
             block = np.asarray(rows.X[parts[i]], dtype=np.float64)
-            result[parts[i]] = of(self._joint(block))
+            with np.errstate(over="ignore", invalid="ignore"):  # rows may be anywhere
+                joint = self._joint(block)
+            result[parts[i]] = of(joint)
 
         _ = self.whiteners, self.log_determinants, self._natural  # once, before threads ask for it
         if len(parts) == 1:
@@ -608,21 +642,25 @@ def _as_stored(
 ) -> FloatArray:
     """The covariances that a caller gave, in the shape in which their family is stored."""
     kind, k, d = FAMILIES[family], len(weights), n_features
-    shape = np.shape(covariances)
+    shape = as_numbers(covariances, "covariances").shape
     wanted = stored_shape(kind, k, d)
     if shape not in (wanted, (k, d, d)):
         raise ValueError(f"covariances: expected shape {wanted} or {(k, d, d)}, got shape {shape}")
     if len(shape) == 3 or kind == "tied":
         given = as_covariance(covariances, "covariances", shape)
     else:
-        given = np.asarray(covariances, dtype=np.float64)
+        given = as_numbers(covariances, "covariances").astype(np.float64)
         refuse_non_finite(given, "covariances")
+        refuse_extreme_variances(given, "covariances")
     if shape == wanted and (is_free(family) or kind == "tied"):
         return given
-    matrices = given if shape == (k, d, d) else expand(given, kind, k, d)
-    stored = restrict(matrices, family, weights)
-    rest = np.abs(matrices - expand(stored, kind, k, d)).max()
-    if not rest <= 1e-8 * np.abs(matrices).max():
+    if shape == wanted and kind in ("diag", "spherical"):  # matrices would take much memory
+        rest = np.abs(given - restrict_variances(given, family, weights, d)).max()
+    else:
+        matrices = given if shape == (k, d, d) else expand(given, kind, k, d)
+        stored = restrict(matrices, family, weights)
+        rest = np.abs(matrices - expand(stored, kind, k, d)).max()
+    if not rest <= 1e-8 * np.abs(given).max():
         raise ValueError(
             f"covariances: expected matrices of the family {family}, got others; "
             "give them in the family's own shape, or another family"

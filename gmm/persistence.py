@@ -8,6 +8,7 @@ its single numbers, beside the arrays in it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +35,7 @@ __all__ = ["load", "read_tree", "save", "write_tree", "written_atomically"]
 FILE_FORMAT = "gmm.Mixture"
 FILE_VERSION = 1
 _FIELDS = ("format", "version", "family", "weights", "means", "covariances")
-#: No array in a file may claim to be larger: a hostile header must not make us allocate.
+#: No array in a file may be larger.
 MOST_BYTES = 2**31
 #: What reading a file that is not ours, or is damaged, may raise.
 UNREADABLE = (
@@ -152,7 +154,7 @@ def load(path: str | os.PathLike[str]) -> Mixture:
         return Mixture(
             fields["weights"], fields["means"], fields["covariances"], str(fields["family"])
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise FileFormatError(f"{path}: expected a saved mixture, got {error}") from None
 
 
@@ -164,7 +166,8 @@ def _from_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _from_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        return {name: _array(archive, name) for name in _FIELDS}
+        members = _Members(archive)
+        return {name: members.array(name) for name in _FIELDS}
 
 
 # ---------------------------------------------------------------- trees of values
@@ -215,12 +218,13 @@ def read_tree(path: str | os.PathLike[str], file_format: str, version: int) -> A
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            if str(_array(archive, "format")) != file_format:
+            members = _Members(archive)
+            if str(members.array("format")) != file_format:
                 raise ValueError("another format")
-            found = int(_array(archive, "version"))
+            found = int(members.array("version"))
             if found <= version:
-                tree = json.loads(_array(archive, "tree").tobytes())
-                return _restored(tree, archive)
+                tree = json.loads(members.array("tree").tobytes())
+                return _restored(tree, members)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
@@ -252,22 +256,22 @@ def _flattened(value: object, arrays: list[NDArray[Any]]) -> object:
     raise TypeError(f"tree: expected plain values, arrays and mixtures, got {type(value).__name__}")
 
 
-def _restored(value: Any, archive: zipfile.ZipFile) -> Any:
+def _restored(value: Any, members: _Members) -> Any:
     """The value of which JSON says this."""
     if isinstance(value, list):
-        return [_restored(item, archive) for item in value]
+        return [_restored(item, members) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
     if kind == "array":
-        return _array(archive, f"array{content:d}")
+        return members.array(f"array{content:d}")
     if kind == "tuple":
-        return tuple(_restored(item, archive) for item in content)
+        return tuple(_restored(item, members) for item in content)
     if kind == "dict":
-        return {name: _restored(item, archive) for name, item in content.items()}
+        return {name: _restored(item, members) for name, item in content.items()}
     if kind == "mixture":
         family, *parts = content
-        return _mixture(str(family), *(_restored(part, archive) for part in parts))
+        return _mixture(str(family), *(_restored(part, members) for part in parts))
     raise ValueError(f"a value of an unknown kind, {kind!r}")
 
 
@@ -280,10 +284,50 @@ def _mixture(family: str, weights: FloatArray, means: FloatArray, stored: FloatA
     return Mixture.from_stored(weights, means, stored, family)
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    member = f"{name}.npy"
-    if archive.getinfo(member).file_size > MOST_BYTES:
-        raise ValueError(f"a field of {archive.getinfo(member).file_size} bytes")
-    with archive.open(member) as stream:
-        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
+class _Members:
+    """The arrays of an archive, each of which can be read once.
+
+    Our files are not compressed, so that what they hold is no larger than they are. What is
+    compressed, is read twice, or claims to be larger than its part of the file is refused before
+    any memory is taken.
+
+    Parameters
+    ----------
+    archive : ZipFile
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+        self.read: set[str] = set()
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The array of this name."""
+        member = self.archive.getinfo(f"{name}.npy")
+        if name in self.read:
+            raise ValueError(f"the field {name!r} twice")
+        self.read.add(name)
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"a field that is compressed, {name!r}")
+        if member.file_size > MOST_BYTES:
+            raise ValueError(f"a field of {member.file_size} bytes")
+        with self.archive.open(member) as stream:
+            content = stream.read(member.file_size)
+        return _of_npy(content)
+
+
+def _of_npy(content: bytes) -> NDArray[Any]:
+    """The array of a ``.npy`` file, whose header may not claim more than there is."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("a field of Python objects")
+    rest = len(content) - stream.tell()
+    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != rest:
+        raise ValueError(f"a field of {rest} bytes with the shape {shape}")
+    array = np.frombuffer(content, dtype, prod(shape), stream.tell())
+    return array.reshape(shape, order="F" if fortran else "C").copy("A")

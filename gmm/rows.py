@@ -26,6 +26,7 @@ from gmm.checks import (
     as_matrix,
     as_numbers,
     as_sample_weight,
+    refuse_extreme,
     refuse_non_finite,
 )
 
@@ -75,6 +76,7 @@ class Survey:
     greatest: FloatArray
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # see checked
     def of(cls, block: FloatArray, weights: FloatArray | None) -> Survey:
         """The survey of one block."""
         weight = float(len(block) if weights is None else weights.sum())
@@ -87,6 +89,7 @@ class Survey:
         weighted = columns if weights is None else columns * weights
         return cls(len(block), weight, first + shift, weighted @ columns.T, least, greatest)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: Survey) -> Survey:
         weight = self.weight + other.weight
         step = other.mean - self.mean
@@ -100,6 +103,23 @@ class Survey:
             np.maximum(self.greatest, other.greatest),
         )
 
+    def checked(self) -> Survey:
+        """The same, if squares of its rows are numbers (:func:`gmm.checks.refuse_extreme`).
+
+        Raises
+        ------
+        ValueError
+            If a feature varies too little or too much for that, or the weights add up to too little
+            or too much.
+        """
+        refuse_extreme(self.least, self.greatest, self.weight)
+        return self
+
+
+def surveyed(rows: Iterable[Block]) -> Survey:
+    """The survey of blocks that may be a part of all rows only."""
+    return reduce(add, (Survey.of(block, weights) for block, weights in rows))
+
 
 class Source(ABC):
     """Rows that can be read again and again, in blocks; see :class:`Rows`, :class:`BlockRows`."""
@@ -111,7 +131,7 @@ class Source(ABC):
     @cached_property
     def survey(self) -> Survey:
         """One look at all rows."""
-        return reduce(add, (Survey.of(block, weights) for block, weights in self))
+        return surveyed(self).checked()
 
     @property
     def n_rows(self) -> int:

@@ -57,6 +57,9 @@ class SmallSteps:
     #: The most features, and the most multiplications of a pass, for which this is worth while.
     MOST_FEATURES = 3
     MOST_WORK = 1_000_000
+    #: The variances of the data between which a product of three, of components that are narrower
+    #: by a factor of 1e-18 each, is a normal number.
+    LEAST_VARIANCE, MOST_VARIANCE = 1e-75, 1e75
 
     def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
         d = self.d = rows.n_features
@@ -89,10 +92,16 @@ class SmallSteps:
         self.logs = np.empty(rows.n_rows)
 
     @classmethod
-    def suit(cls, rows: Rows, n_components: int, family: str) -> bool:
-        """Whether these rows are few enough, and the family's update is an average."""
+    def suit(cls, rows: Rows, n_components: int, family: str, ridge: float = 0.0) -> bool:
+        """Whether these rows are few enough, and the family's update is an average.
+
+        And whether determinants, written out as products of variances, keep all their digits.
+        """
         d = rows.n_features
         if d > cls.MOST_FEATURES or family not in cls.FAMILIES:
+            return False
+        variances = rows.variances + ridge
+        if not (cls.LEAST_VARIANCE <= variances.min() and variances.max() <= cls.MOST_VARIANCE):
             return False
         return rows.n_rows * n_components * statistics_size("full", d) <= cls.MOST_WORK
 

@@ -173,6 +173,6 @@ def steps_for(
         chunks = sweep_of(rows, n_components, kind)
         return MixtureSteps(rows, chunks, family, ridge, prior, fixed)
     sweep = Sweep(rows, n_components, kind)
-    if prior is None and not fixed and SmallSteps.suit(rows, n_components, family):
+    if prior is None and not fixed and SmallSteps.suit(rows, n_components, family, ridge):
         return SmallSteps(rows, sweep, family, ridge)
     return MixtureSteps(rows, sweep, family, ridge, prior, fixed)
