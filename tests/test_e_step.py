@@ -21,6 +21,17 @@ from gmm.rows import as_rows
 from gmm.statistics import Statistics
 
 
+def _kept(second: FloatArray, kind: str) -> FloatArray:
+    """What statistics of a kind keep of second moments (K, d, d)."""
+    kept: dict[str, FloatArray] = {
+        "full": second,
+        "tied": second.sum(axis=0),
+        "diag": np.diagonal(second, axis1=1, axis2=2).astype(np.float64),
+        "spherical": np.trace(second, axis1=1, axis2=2),
+    }
+    return kept[kind]
+
+
 @pytest.mark.derives("eq-expected-statistics")
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
 def test_statistics_are_their_sums_row_by_row(kind: str) -> None:
@@ -35,26 +46,29 @@ def test_statistics_are_their_sums_row_by_row(kind: str) -> None:
             counts[k] += share
             first[k] += share * z
             second[k] += share * np.outer(z, z)
-    wanted = {
-        "full": second,
-        "tied": second.sum(axis=0),
-        "diag": np.diagonal(second, axis1=1, axis2=2),
-        "spherical": np.trace(second, axis1=1, axis2=2),
-    }
     np.testing.assert_allclose(got.counts, counts, rtol=1e-13)
     np.testing.assert_allclose(got.first, first, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(got.second, wanted[kind], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(got.second, _kept(second, kind), rtol=1e-12, atol=1e-13)
 
 
-def test_the_hard_step_gives_sums_over_clusters() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_the_hard_step_gives_sums_over_clusters(kind: str, weighted: bool) -> None:
     rng = np.random.default_rng(1)
-    X, labels = rng.standard_normal((20, 2)), rng.integers(-1, 2, 20)
-    got = hard_step(X, labels, np.zeros((2, 2)), "full")
+    X, labels, centres = rng.normal(size=(20, 2)), rng.integers(-1, 2, 20), rng.normal(size=(2, 2))
+    weights = rng.uniform(0, 2, 20) if weighted else None
+    got = hard_step(X, labels, centres, kind, weights)
+    seconds = np.empty((2, 2, 2))
     for k in range(2):
-        mine = X[labels == k]
-        assert got.counts[k] == len(mine)
-        np.testing.assert_allclose(got.first[k], mine.sum(axis=0), rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(got.second[k], mine.T @ mine, rtol=1e-12)
+        mine = labels == k
+        own = np.ones(mine.sum()) if weights is None else weights[mine]
+        residuals = X[mine] - centres[k]
+        assert got.counts[k] == pytest.approx(own.sum(), rel=1e-13)
+        np.testing.assert_allclose(got.first[k], own @ residuals, rtol=1e-12, atol=1e-13)
+        seconds[k] = residuals.T @ np.diag(own) @ residuals
+    np.testing.assert_allclose(got.second, _kept(seconds, kind), rtol=1e-12, atol=1e-13)
+    np.testing.assert_array_equal(got.centres, centres)
+    assert (got.kind, got.log_likelihood, got.n_rows) == (kind, 0.0, 20)
 
 
 def test_the_step_uses_the_posterior_and_reports_the_likelihood(family: str) -> None:

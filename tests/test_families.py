@@ -19,6 +19,7 @@ from gmm.families import (
     Groups,
     Scatter,
     expand,
+    inverse_update,
     is_nested,
     n_parameters,
     of_marginals,
@@ -173,6 +174,7 @@ def test_published_parameter_counts() -> None:
     assert counts == [9, 11, 10, 12, 12, 14, 11, 13, 13, 15, 13, 15, 15, 17]
     assert n_parameters("E", 3, 1) == 6
     assert n_parameters("V", 3, 1) == 8
+    assert all(isinstance(count, int) for count in counts)
 
 
 @pytest.mark.parametrize("large", FOURTEEN)
@@ -279,6 +281,65 @@ def test_the_iteration_goes_on_where_it_was(name: str) -> None:
     mixture = gmm.Mixture.from_stored(np.full(3, 1 / 3), np.zeros((3, 3)), stored, name)
     again, _ = update(name, scatter, inner_state(mixture), 1)
     np.testing.assert_allclose(again, stored, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", INNER[:3])
+def test_the_iteration_begins_at_spherical_covariances(name: str) -> None:
+    matrices, counts = some_scatter(3, 3, seed=6)
+    scatter = Scatter.of(matrices, counts, name, Groups([3]))
+    traces = np.trace(matrices, axis1=1, axis2=2)
+    begun, _ = update(name, scatter, traces / (3 * counts), 1)
+    np.testing.assert_allclose(update(name, scatter, None, 1)[0], begun, rtol=1e-13, atol=1e-15)
+
+
+class CountedGroups(Groups):
+    """Groups that count the sums over them: an inner step has one or two."""
+
+    sums = 0
+
+    def sum(self, values: Floats) -> Floats:
+        self.sums += 1
+        return super().sum(values)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_the_iteration_ends_when_it_has_arrived(name: str) -> None:
+    matrices, counts = some_scatter(3, 3, seed=6)
+    state = update(name, Scatter.of(matrices, counts, name, Groups([3])))[1]
+    groups = CountedGroups([3])
+    update(name, Scatter.of(matrices, counts, name, groups), state)
+    assert groups.sums < 40  # of two hundred steps
+
+
+@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize("exponent", [-60, 60])
+def test_units_and_the_weight_of_the_rows_do_not_matter(name: str, exponent: int) -> None:
+    """The covariances are homogeneous in the scatter; its ratio to the counts is all that counts.
+
+    With powers of two, so that both iterations round alike.
+    """
+    matrices, counts = some_scatter(3, 3, seed=6)
+    plain, factor = updated(name, matrices, counts), 2.0**exponent
+    scaled = updated(name, factor * matrices, counts) / factor
+    np.testing.assert_allclose(scaled, plain, rtol=1e-12, atol=1e-13)
+    heavier = updated(name, factor * matrices, factor * counts)
+    np.testing.assert_allclose(heavier, plain, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["EVE", "VVE"])
+@pytest.mark.parametrize("exponent", [-80, 80])
+def test_the_axes_of_a_mixture_are_found_beside_round_components_of_any_size(
+    name: str, exponent: int
+) -> None:
+    """Of a long component and a round one 2^80 as large or as small, only the first has axes."""
+    axes = rotations(3, np.random.default_rng(1), 1)[0]
+    long = (axes * np.array([0.25, 1.0, 4.0])) @ axes.T
+    stored = np.array([2.0**exponent * np.eye(3), long])
+    mixture = gmm.Mixture.from_stored(np.full(2, 0.5), np.zeros((2, 3)), stored, name)
+    state = inner_state(mixture)
+    assert state is not None
+    # up to their order and signs
+    np.testing.assert_allclose(np.abs(state[0].T @ axes).max(axis=0), 1.0, rtol=1e-12)
 
 
 @pytest.mark.derives("prop-plane-rotation", "eq-plane-rotation")
@@ -492,6 +553,55 @@ def test_a_singular_component_is_never_taken_for_a_sound_one(name: str) -> None:
         assert name in ("EVE", "VVE")
     else:
         assert (np.linalg.eigvalsh(mixture.covariances) > 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("steps", [1, 200])
+def test_inverse_updates_are_the_inverses_of_updates(name: str, steps: int) -> None:
+    """By NumPy's inverse and determinant; iterations that begin elsewhere and end early too."""
+    d = 1 if len(name) == 1 else 3
+    matrices, counts = some_scatter(6, d, seed=9)
+    groups = Groups([2, 1, 3])
+    scatter = Scatter.of(matrices, counts, name, groups)
+    elsewhere = Scatter.of(some_scatter(6, d, seed=10)[0], counts, name, groups)
+    begin = update(name, elsewhere)[1]
+    stored, state = update(name, scatter, begin, steps)
+    precisions, log_determinants, again = inverse_update(name, scatter, begin, steps)
+    kind = FAMILIES[name]
+    assert precisions.shape == stored.shape
+    if kind == "tied":
+        stored, precisions, kind = groups.spread(stored), groups.spread(precisions), "full"
+    covariances = expand(stored, kind, 6, d)
+    np.testing.assert_allclose(
+        expand(precisions, kind, 6, d), np.linalg.inv(covariances), rtol=1e-10, atol=1e-10
+    )
+    np.testing.assert_allclose(
+        log_determinants, np.linalg.slogdet(covariances)[1], rtol=1e-10, atol=1e-12
+    )
+    assert (state is None) == (again is None) == (name not in INNER)
+    if state is not None and again is not None:
+        np.testing.assert_array_equal(again, state)
+
+
+@pytest.mark.parametrize("name", ["VVV", "VVI", "VII"])
+def test_one_singular_component_spoils_no_other(name: str) -> None:
+    """Without a warning: zero, not a number, or with determinant zero or negative beside others."""
+    matrices, counts = some_scatter(6, 2, seed=11)
+    matrices[1], matrices[2] = 0.0, np.nan
+    if name == "VVV":
+        matrices[3], matrices[4] = np.diag([1.0, 0.0]), np.diag([1.0, -1.0])
+    scatter = Scatter.of(matrices, counts, name, Groups([6]))
+    stored, _ = update(name, scatter)
+    precisions, log_determinants, _ = inverse_update(name, scatter)
+    broken = np.isin(np.arange(6), [1, 2, 3, 4] if name == "VVV" else [1, 2])
+    np.testing.assert_array_equal(np.isfinite(log_determinants), ~broken)
+    axes = tuple(range(1, precisions.ndim))
+    np.testing.assert_array_equal(np.isfinite(precisions).all(axis=axes), ~broken)
+    kind, n_sound = FAMILIES[name], int((~broken).sum())
+    sound = expand(stored[~broken], kind, n_sound, 2)
+    inverses = expand(precisions[~broken], kind, n_sound, 2)
+    np.testing.assert_allclose(inverses, np.linalg.inv(sound), rtol=1e-12)
+    np.testing.assert_allclose(log_determinants[~broken], np.linalg.slogdet(sound)[1], rtol=1e-12)
 
 
 # ---------------------------------------------------------------- EM

@@ -15,7 +15,7 @@ from gmm.bound import expected_complete_log_likelihood
 from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.e_step import e_step, expected_statistics
 from gmm.families import FAMILIES
-from gmm.m_step import m_step, updated_weights
+from gmm.m_step import Held, m_step, updated_weights
 from gmm.statistics import Statistics
 
 
@@ -54,6 +54,36 @@ def test_ridge_is_added_to_every_variance(family: str) -> None:
     np.testing.assert_allclose(
         ridged.covariances, plain.covariances + 0.25 * np.eye(2), rtol=1e-13, atol=1e-15
     )
+
+
+@pytest.mark.parametrize("names", [{"weights"}, {"means"}, {"covariances"}, {"weights", "means"}])
+def test_held_parameters_stay_and_the_others_maximise_the_same_function(
+    family: str, names: set[str]
+) -> None:
+    """About held means the scatter is that of the rows about them, summed row by row."""
+    X, shares, _ = _problem(9)
+    before = random_mixture(family, 3, 2, seed=0)
+    statistics = expected_statistics(X, shares, np.zeros((3, 2)), FAMILIES[family])
+    got = m_step(statistics, family, held=Held(before, frozenset(names)))
+    free = m_step(statistics, family)
+    weights = (before if "weights" in names else free).weights
+    means = (before if "means" in names else free).means
+    np.testing.assert_allclose(got.weights, weights, rtol=1e-15)
+    np.testing.assert_allclose(got.means, means, rtol=1e-15)
+    if "covariances" in names:
+        np.testing.assert_array_equal(got.stored, before.stored)
+        return
+    residuals = X[:, None, :] - means
+    scatter = np.einsum("nk,nka,nkb->kab", shares, residuals, residuals)
+    counts = shares.sum(axis=0)
+    diagonals = np.diagonal(scatter, axis1=1, axis2=2)
+    wanted = {
+        "VVV": scatter / counts[:, None, None],
+        "EEE": scatter.sum(axis=0) / len(X),
+        "VVI": diagonals / counts[:, None],
+        "VII": diagonals.mean(axis=1) / counts,
+    }[family]
+    np.testing.assert_allclose(got.stored, wanted, rtol=1e-11, atol=1e-13)
 
 
 def test_affine_maps_of_the_rows_map_the_parameters() -> None:
