@@ -452,6 +452,40 @@ def test_log_determinants_of_positive_combinations_are_convex(seed: int, d: int,
 
 
 @pytest.mark.derives("prop-orientation-descent")
+def test_a_rotation_that_would_raise_the_objective_is_cut_to_quarters_until_it_does_not() -> None:
+    """Of several mixtures at once: one too far by a little or by much, at the minimum, undefined."""
+    rng = np.random.default_rng(3)
+    k, d = 6, 3
+    axes = rotations(d, rng, k)
+    turned = axes @ random_member("VVI", k, d, rng) @ np.swapaxes(axes, 1, 2)
+    precisions = np.exp(rng.standard_normal((k, d)))
+    # the smallest entry beside the greatest precision: no rotation lowers this objective
+    precisions[4], turned[4] = [3.0, 2.0, 1.0], np.diag([1.0, 2.0, 3.0])
+    groups = Groups([1] * k)
+    before = (precisions * np.diagonal(turned, axis1=1, axis2=2)).sum(axis=1)
+    best = gmm.families._angles(turned, precisions, groups)
+    angles = np.array([1.0, 3.0, 9.0, 1e3, 1.0, np.nan])[:, None, None] * best
+    angles[4] = [[0.0, -1.0, 0.5], [1.0, 0.0, -0.5], [-0.5, 0.5, 0.0]]
+    found, result, after = gmm.families._descent(angles, turned, precisions, before, groups)
+    quarters = []
+    for i in range(k):
+        skew = np.nan_to_num(angles[i])
+        for j in range(12):
+            half = 0.5 * (0.25**j if j < 11 else 0.0) * skew
+            rotation = np.linalg.solve(np.eye(d) - half, np.eye(d) + half)
+            value = float(precisions[i] @ np.diag(rotation.T @ turned[i] @ rotation))
+            if value <= before[i] * (1 + 1e-13):
+                break
+        quarters.append(j)
+        np.testing.assert_allclose(found[i], rotation, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(result[i], rotation.T @ turned[i] @ rotation, atol=1e-12)
+        assert after[i] == pytest.approx(value, rel=1e-13)
+    assert quarters[0] == quarters[5] == 0
+    assert quarters[4] == 11
+    assert len(set(quarters)) > 3
+
+
+@pytest.mark.derives("prop-orientation-descent")
 @pytest.mark.parametrize("name", ["EVE", "VVE"])
 def test_common_eigenvectors_are_found_and_are_the_best(name: str) -> None:
     """Matrices that commute: F has the lower bound of Hadamard, which the free axes attain."""
