@@ -453,7 +453,7 @@ def test_log_determinants_of_positive_combinations_are_convex(seed: int, d: int,
 
 @pytest.mark.derives("prop-orientation-descent")
 def test_a_rotation_that_would_raise_the_objective_is_cut_to_quarters_until_it_does_not() -> None:
-    """Of several mixtures at once: one too far by a little or by much, at the minimum, undefined."""
+    """Of several mixtures at once: too far by a little or by much, at the minimum, undefined."""
     rng = np.random.default_rng(3)
     k, d = 6, 3
     axes = rotations(d, rng, k)
