@@ -1,8 +1,10 @@
-# make book   builds the site from the chapters, the package and the data
-# make test   checks everything: style, types, package, book, site
-# make bench  times the package beside its peers and counts the passes of its accelerations, and
-#             writes the tables of the chapters about these
-# make clean  deletes what these two have made, the virtual environment aside
+# make book      builds the site from the chapters, the package and the data
+# make test      checks everything: style, types, package, book, site
+# make coverage  lists the lines and branches of the package that its tests do not reach
+# make mutants   changes the steps of EM in every small way, and lists what no test notices
+# make bench     times the package beside its peers and counts the passes of its accelerations, and
+#                writes the tables of the chapters about these
+# make clean     deletes what these have made, the virtual environment aside
 #
 # Each does its own set-up: a virtual environment in .venv with the pinned requirements.
 
@@ -10,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test bench clean
+.PHONY: book test coverage mutants bench clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -27,12 +29,21 @@ test: $(READY)
 	$(BIN)/jupyter-book build .
 	$(BIN)/pytest
 
+coverage: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest gmm tests --ignore tests/book --ignore tests/cases
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
+
+mutants: $(READY)
+	$(BIN)/python tests/mutation/mutants.py
+
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
 	$(BIN)/python tests/benchmarks/acceleration.py data/acceleration_problems.csv
 
 clean:
-	rm -rf _build build dist *.egg-info book/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf _build build dist *.egg-info book/node_modules mutants .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
