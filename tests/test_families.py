@@ -25,6 +25,7 @@ from gmm.families import (
     of_marginals,
     parse_family,
     restrict,
+    restrict_variances,
     stored_shape,
     update,
 )
@@ -127,6 +128,22 @@ def test_a_member_is_its_own_best_fit(name: str, d: int) -> None:
     matrices = random_member(name, 3, d, np.random.default_rng(4))
     stored = restrict(matrices, name, np.array([0.2, 0.3, 0.5]))
     np.testing.assert_allclose(expand(stored, FAMILIES[name], 3, d), matrices, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FAMILIES if FAMILIES[name] in ("diag", "spherical")]
+)
+def test_stored_variances_are_fitted_as_their_matrices_are(name: str) -> None:
+    """Variances of no family, one component of which has no weight."""
+    d = 1 if len(name) == 1 else 3
+    kind, weights = FAMILIES[name], np.array([0.2, 0.0, 0.8])
+    stored = np.random.default_rng(6).uniform(1.0, 2.0, stored_shape(kind, 3, d))
+    got = restrict_variances(stored, name, weights, d)
+    wanted = restrict(expand(stored, kind, 3, d), name, weights)
+    np.testing.assert_allclose(got, wanted, rtol=1e-13)
+    assert got.shape == stored.shape
+    if name in ("VII", "VVI", "V"):
+        np.testing.assert_allclose(got, stored, rtol=1e-15)
 
 
 def test_tied_covariance_of_different_matrices_is_their_weighted_mean() -> None:
