@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import gmm
 from gmm.bound import expected_complete_log_likelihood
-from gmm.checks import FloatArray, SingularCovarianceError
+from gmm.checks import EmptyComponentError, FloatArray, SingularCovarianceError
 from gmm.e_step import e_step, expected_statistics
-from gmm.families import FAMILIES
-from gmm.m_step import Held, m_step, updated_weights
+from gmm.families import FAMILIES, Scatter, update
+from gmm.m_step import EMPTY, Held, inner_state, m_step, scatter_of, updated_weights
 from gmm.statistics import Statistics
 
 
@@ -86,6 +86,30 @@ def test_held_parameters_stay_and_the_others_maximise_the_same_function(
     np.testing.assert_allclose(got.stored, wanted, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["VEI", "VEE", "VEV", "EVE", "VVE"])
+def test_an_iterative_update_goes_on_from_the_previous_mixture(name: str) -> None:
+    """To the last bit the update from that mixture's state, about moments summed row by row."""
+    X, shares, _ = _problem(10, d=3)
+    statistics = expected_statistics(X, shares, np.zeros((3, 3)), FAMILIES[name])
+    previous = random_mixture(name, 3, 3, seed=1)
+    scatter = scatter_of(statistics, statistics.means())
+    residuals = X[:, None, :] - statistics.means()
+    by_rows = np.einsum("nk,nka,nkb->kab", shares, residuals, residuals)
+    wanted = Scatter.of(by_rows, shares.sum(axis=0), name, scatter.groups)
+    np.testing.assert_allclose(scatter.matrices, wanted.matrices, rtol=1e-9, atol=1e-11)
+    begun = m_step(statistics, name, previous=previous).stored
+    np.testing.assert_array_equal(begun, update(name, scatter, inner_state(previous))[0])
+    afresh = m_step(statistics, name).stored
+    assert (begun != afresh).any()
+    np.testing.assert_allclose(begun, afresh, rtol=1e-5, atol=1e-6)
+
+
+def test_the_scatter_of_a_tied_family_is_a_stack_of_one() -> None:
+    X, shares, _ = _problem(11)
+    statistics = expected_statistics(X, shares, np.zeros((3, 2)), "tied")
+    assert scatter_of(statistics, statistics.means()).matrices.shape == (1, 2, 2)
+
+
 def test_affine_maps_of_the_rows_map_the_parameters() -> None:
     X, shares, _ = _problem(7)
     A, b = np.array([[2.0, 1.0], [-1.0, 0.5]]), np.array([3.0, -4.0])
@@ -101,6 +125,28 @@ def test_an_empty_component_is_refused_by_name() -> None:
     statistics = expected_statistics(X, shares, np.zeros((2, 2)), "full")
     with pytest.raises(gmm.SingularCovarianceError, match="component 1 is responsible for no row"):
         m_step(statistics)
+
+
+@pytest.mark.parametrize("total", [1.0, 2.0**-60, 2.0**60])
+def test_a_share_of_this_size_or_less_is_none(total: float) -> None:
+    for share, refused in ((EMPTY, True), (2 * EMPTY, False)):
+        counts = total * np.array([1.0, share])  # of which the sum is exactly the first
+        zero = np.zeros((2, 1))
+        statistics = Statistics("spherical", zero, counts, zero, counts, 0.0, 2)
+        if refused:
+            with pytest.raises(EmptyComponentError, match="component 1"):
+                m_step(statistics, "V")
+        else:
+            np.testing.assert_allclose(m_step(statistics, "V").stored, 1.0, rtol=1e-15)
+
+
+def test_a_wrong_ridge_or_family_is_refused_by_name() -> None:
+    X, shares, _ = _problem(12)
+    statistics = expected_statistics(X, shares, np.zeros((3, 2)), "spherical")
+    with pytest.raises(ValueError, match=r"^ridge: expected"):
+        m_step(statistics, "VII", ridge=-1.0)
+    with pytest.raises(ValueError, match=r"^family: expected one of three letters for 2 features"):
+        m_step(statistics, "V")
 
 
 def test_statistics_of_another_kind_are_refused() -> None:
