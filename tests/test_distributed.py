@@ -6,7 +6,7 @@ import builtins
 import math
 import pickle
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,22 @@ def one_thread() -> Iterator[None]:
     """Compute in this process unless a test starts a cluster."""
     with dask.config.set(scheduler="synchronous"):
         yield
+
+
+@contextmanager
+def workers() -> Iterator[Client]:
+    """A cluster of two processes, which send each other what they need."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "protocol": "tcp"}
+    with LocalCluster(**options, dashboard_address=":0") as cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def in_this_process() -> Iterator[Client]:
+    """A cluster of threads."""
+    options = {"processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        yield client
 
 
 def example(n: int = 3000, d: int = 3) -> tuple[Floats, gmm.Mixture]:
@@ -192,12 +208,7 @@ def test_no_row_travels_on_a_cluster() -> None:
     """
     n, n_chunks = 4_000_000, 16
     mixture = random_mixture("VVV", 5, 4, seed=0)
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with workers() as client:
         array = da.random.default_rng(0).standard_normal((n, 4), chunks=(n // n_chunks, 4))
         rows = DaskRows(array)
         sweep = sweep_of(rows, 5, "full")
@@ -222,19 +233,15 @@ def test_a_lost_worker_changes_nothing() -> None:
         first, last = block_info[None]["array-location"][0]
         return X[first:last]
 
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with workers() as client:
         rows = da.map_blocks(make, chunks=((1000,) * 4, (3,)), dtype=np.float64)
 
         def kill(progress: gmm.Progress) -> None:
             nonlocal killed
             if progress.iteration == 2 and not killed:
                 killed = True
-                victim = next(iter(cluster.workers.values()))
+                assert client.cluster is not None
+                victim = next(iter(client.cluster.workers.values()))
                 victim.process.process._process.kill()
 
         fit = gmm.fit(rows, 3, start=start, tol=0, max_iter=6, callback=kill)
@@ -247,12 +254,7 @@ def test_a_lost_worker_changes_nothing() -> None:
 def test_chunks_that_have_moved_are_found_where_they_are() -> None:
     """Dask may give a worker's chunks to another; the next pass asks for the present holders."""
     X, mixture = example(4000)
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", protocol="tcp"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with workers() as client:
         rows = DaskRows(da.from_array(X, chunks=(500, 3)))
         sweep = sweep_of(rows, 3, "full")
         before = sweep(mixture)
@@ -267,10 +269,7 @@ def test_chunks_that_have_moved_are_found_where_they_are() -> None:
 def test_an_error_of_a_keeper_is_the_callers_error() -> None:
     """What fails on a worker fails here, and is not taken for a lost worker."""
     X, mixture = example(400)
-    with (
-        LocalCluster(processes=False, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+    with in_this_process():
         sweep = sweep_of(DaskRows(da.from_array(X, chunks=(200, 3))), 3, "full")
         sweep(mixture)
         with pytest.raises(AttributeError, match="means"):
@@ -279,10 +278,7 @@ def test_an_error_of_a_keeper_is_the_callers_error() -> None:
 
 def test_a_cluster_refuses_bad_rows_and_knows_their_size() -> None:
     array = da.ones((90, 2), chunks=(30, 2))
-    with (
-        LocalCluster(processes=False, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    with in_this_process() as client:
         with pytest.raises(ValueError, match=r"X: expected finite numbers, got NaN at \[0, 0\]"):
             gmm.fit(array * np.nan, 3)
         rows = DaskRows(array, np.ones(90))
@@ -338,10 +334,7 @@ def test_a_fit_of_chunks_goes_on_from_its_checkpoint(clustered: bool, tmp_path: 
         if progress.iteration == 5:
             raise KeyboardInterrupt
 
-    with ExitStack() as stack:
-        if clustered:
-            cluster = stack.enter_context(LocalCluster(processes=False, dashboard_address=":0"))
-            stack.enter_context(Client(cluster))
+    with in_this_process() if clustered else nullcontext():
         whole = gmm.fit(array, 3, sample_weight=weights, **options)
         options["checkpoint"] = path
         first = gmm.fit(array, 3, sample_weight=weights, **options, callback=interrupting)
