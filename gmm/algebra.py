@@ -117,7 +117,8 @@ def product(one: Mixture, other: Mixture) -> tuple[Mixture, float]:
     covariances = turned + gain @ other.covariances[j] @ np.swapaxes(gain, 1, 2)
     covariances = 0.5 * (covariances + np.swapaxes(covariances, 1, 2))
     total = float(log_sum_exp(log_joint))
-    return Mixture.from_stored(np.exp(log_joint - total), means, covariances, "VVV"), total
+    weights = np.exp(log_joint - log_joint.max())  # the total of large ones is rounded
+    return Mixture.from_stored(weights / weights.sum(), means, covariances, "VVV"), total
 
 
 class Regression(NamedTuple):
@@ -259,12 +260,13 @@ def divergence_bounds(one: Mixture, other: Mixture) -> tuple[float, float]:
 
 def _upper_bound(one: FloatArray, other: FloatArray, pairs: FloatArray) -> float:
     """Split the weights of both among pairs of components, and improve the split by turns."""
-    with np.errstate(divide="ignore"):
-        log_one, log_other = np.log(one), np.log(other)
+    pairs = pairs[np.ix_(one > 0, other > 0)]  # the others have nothing to split
+    log_one, log_other = np.log(one[one > 0]), np.log(other[other > 0])
     split = log_one[:, None] + log_other[None, :]  # of p's weight: sums over columns give p
+    excess = pairs - pairs.min(axis=1, keepdims=True)  # or rounding of large ones would matter
     for _ in range(200):
         part = log_other + split - np.logaddexp.reduce(split, axis=0)  # of q's weight
-        before, split = split, part - pairs
+        before, split = split, part - excess
         split = log_one[:, None] + split - np.logaddexp.reduce(split, axis=1)[:, None]
         if np.abs(np.exp(split) - np.exp(before)).max() < 1e-12:
             break
@@ -276,12 +278,15 @@ def _upper_bound(one: FloatArray, other: FloatArray, pairs: FloatArray) -> float
 
 def _component_divergences(one: Mixture, other: Mixture) -> FloatArray:
     """The divergences of the components of one from those of the other: those of normals."""
-    precisions = np.linalg.inv(other.covariances)  # (L, d, d)
-    traces = np.einsum("lij,kji->kl", precisions, one.covariances)
-    step = one.means[:, None, :] - other.means
-    squares = np.einsum("kli,lij,klj->kl", step, precisions, step)
+    whiteners = inverse_lower(cholesky(other.covariances, "other"))  # (L, d, d)
+    step = one.means[:, None, :, None] - other.means[..., None]  # (K, L, d, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = whiteners @ cholesky(one.covariances, "mixture")[:, None]  # (K, L, d, d)
+        squares = (spread**2).sum(axis=(2, 3)) + ((whiteners @ step) ** 2).sum(axis=(2, 3))
+    if not np.isfinite(squares).all():
+        raise ValueError("other: expected a mixture at a distance whose square is a number")
     determinants = other.log_determinants - one.log_determinants[:, None]
-    result: FloatArray = 0.5 * (determinants + traces + squares - one.n_features)
+    result: FloatArray = 0.5 * (determinants + squares - one.n_features)
     return result
 
 

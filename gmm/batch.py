@@ -212,7 +212,7 @@ class Batch:
         d = rows.n_features
         self.n_features = d
         self.mean = rows.mean
-        self.scale = float(np.sqrt(rows.variances.mean()))
+        self.scale = float(np.sqrt(rows.variances.mean())) or 1.0  # if all rows are equal
         self.ridge = ridge / self.scale**2
         self.total_weight = rows.total_weight
         self.weights = rows.weights

@@ -23,7 +23,7 @@ from gmm.checks import (
     as_choice,
     as_count,
     as_generator,
-    as_non_negative,
+    as_ridge,
 )
 from gmm.em import fit
 from gmm.families import parse_family
@@ -153,7 +153,7 @@ def bootstrap_test(
     0.05
     """
     k, times = as_count(n_components, "n_components"), as_count(n_samples, "n_samples")
-    width = as_non_negative(ridge, "ridge")
+    width = as_ridge(ridge)
     if as_choice(missing, "missing", MISSING) == "raise":
         rows: Rows | IncompleteRows = as_rows(X, sample_weight, min_rows=k + 1)
     else:

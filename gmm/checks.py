@@ -30,6 +30,8 @@ RandomState = int | np.random.Generator | np.random.RandomState | None
 NARROWEST_RANGE, WIDEST_RANGE = 1e-130, 1e130
 #: So are rows of which the weights add up to less or more than this.
 LIGHTEST, HEAVIEST = 1e-40, 1e40
+#: Means that are given may be this many times as far away as rows are from each other.
+FARTHEST = 1e100
 #: And variances, where they are given, that are greater than this, or whose reciprocals are.
 WIDEST = 1e280
 
@@ -169,6 +171,35 @@ def refuse_extreme(
         )
 
 
+def refuse_far(points: FloatArray, least: FloatArray, greatest: FloatArray, name: str) -> None:
+    """Raise if points ``(K, d)`` are so far from all rows that squares might not be numbers.
+
+    Parameters
+    ----------
+    points : array (K, d)
+    least, greatest : array (d,)
+        The range of the rows' features.
+    name : str
+    """
+    with np.errstate(over="ignore"):
+        distances = np.maximum(np.abs(points - least), np.abs(points - greatest)).max(axis=0)
+        ranges = greatest - least
+        most = np.where(ranges > 0, np.minimum(FARTHEST * ranges, WIDEST_RANGE), WIDEST_RANGE)
+    if not (distances <= most).all():
+        j = int(np.argmin(distances <= most))
+        raise ValueError(
+            f"{name}: expected means at most {most[j]:.3g} from the rows in feature {j}, "
+            f"got one at a distance of {distances[j]:.3g}"
+        )
+
+
+def as_ridge(value: object) -> float:
+    """A variance to be added to others, zero for none."""
+    ridge = as_non_negative(value, "ridge")
+    refuse_extreme_variances(np.array([ridge]), "ridge")
+    return ridge
+
+
 def refuse_extreme_variances(variances: FloatArray, name: str) -> None:
     """Raise if positive variances, or their reciprocals, are near the end of the numbers' range."""
     wrong = (variances > 0) & ~((variances >= 1 / WIDEST) & (variances <= WIDEST))
@@ -256,7 +287,7 @@ def as_choice(value: object, name: str, choices: Sequence[str]) -> str:
 
 def as_indices(indices: ArrayLike, name: str, size: int) -> IntArray:
     """Distinct positions in ``range(size)``; negative ones count from the end."""
-    array = np.atleast_1d(np.asarray(indices))
+    array = np.atleast_1d(as_numbers(indices, name))
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.size == 0:
         raise TypeError(f"{name}: expected one or more integers, got {shown(indices)}")
     if array.min() < -size or array.max() >= size:

@@ -23,6 +23,7 @@ from gmm.checks import (
     as_count,
     as_generator,
     as_non_negative,
+    as_ridge,
 )
 from gmm.convergence import ACCELERATIONS
 from gmm.families import FAMILIES, parse_family
@@ -203,7 +204,7 @@ def fit(
         as_choice(stop, "stop", STOPPING_RULES), as_non_negative(tol, "tol"), rows.total_weight
     )
     name = parse_family(family, rows.n_features)
-    width = as_non_negative(ridge, "ridge")
+    width = as_ridge(ridge)
     refuse_unknown_start(start)
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
         raise ValueError(

@@ -54,6 +54,9 @@ __all__ = [
 
 Value = TypeVar("Value", bound=np.generic)
 
+#: What a component of no weight counts where its covariance is to be found.
+LEAST_COUNT = 1e-100
+
 #: The kind of storage of each family, from the fewest parameters to the most.
 FAMILIES = {
     "EII": "spherical",
@@ -175,10 +178,13 @@ def restrict(covariances: FloatArray, family: str, weights: FloatArray) -> Float
     covariances, with counts proportional to the weights.
     """
     counts = _counts(weights, family)
+    unit = 1.0
+    if counts.min() <= LEAST_COUNT:  # its share of small covariances might be none
+        unit = 2.0 ** float(np.frexp(np.abs(covariances).max())[1])
     groups = Groups([len(covariances)])
-    scatter = Scatter.of(counts[:, None, None] * covariances, counts, family, groups)
+    scatter = Scatter.of(counts[:, None, None] * (covariances / unit), counts, family, groups)
     stored, _ = update(family, scatter)
-    return stored[0] if FAMILIES[family] == "tied" else stored
+    return unit * (stored[0] if FAMILIES[family] == "tied" else stored)
 
 
 def restrict_variances(
@@ -187,15 +193,17 @@ def restrict_variances(
     """The same for variances ``(K, d)`` or ``(K,)``, of families that are stored as such."""
     counts = _counts(weights, family)
     traces = stored * n_features if stored.ndim == 1 else stored
-    scatter = Scatter((counts * traces.T).T, counts, n_features, Groups([len(stored)]))
-    return update(family, scatter)[0]
+    unit = 2.0 ** float(np.frexp(np.abs(stored).max())[1])
+    scatter = Scatter((counts * traces.T / unit).T, counts, n_features, Groups([len(stored)]))
+    restricted: FloatArray = unit * update(family, scatter)[0]
+    return restricted
 
 
 def _counts(weights: FloatArray, family: str) -> FloatArray:
     """How much each component counts; one of no weight has a covariance too."""
     if is_free(family):  # each component by itself: weights do not matter
         return np.ones(len(weights))
-    return np.maximum(weights, 1e-100)
+    return np.maximum(weights, LEAST_COUNT)
 
 
 def is_free(family: str) -> bool:

@@ -40,8 +40,8 @@ from gmm.checks import (
     as_count,
     as_generator,
     as_matrix,
-    as_non_negative,
     as_positive,
+    as_ridge,
     as_vector,
     shown,
 )
@@ -766,7 +766,7 @@ def resampled(
     times = as_count(n_samples, "n_samples", minimum=2)
     parametric = as_choice(kind, "kind", KINDS) == "parametric"
     frequency = as_choice(weighting, "weighting", WEIGHTINGS) == "frequency"
-    width = as_non_negative(ridge, "ridge")
+    width = as_ridge(ridge)
     if parametric and not frequency:
         raise ValueError(
             "kind: expected 'nonparametric' for weights of importance, as the rows are not a "

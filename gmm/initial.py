@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike
 from gmm.agglomerative import hierarchy
 from gmm.batch import Batch, Candidate, most_rows
 from gmm.checks import (
+    FARTHEST,
     FloatArray,
     IntArray,
     RandomState,
     SingularCovarianceError,
     as_count,
     as_generator,
+    refuse_far,
     shown,
 )
 from gmm.e_step import expected_statistics, hard_step
@@ -112,7 +114,9 @@ def starting_mixture(
     rows = as_source(X, min_rows=as_count(n_components, "n_components"))
     name = parse_family(family)
     if isinstance(start, Mixture):
-        return _given_mixture(start, n_components, rows.n_features, name)
+        mixture = _given_mixture(start, n_components, rows.n_features, name)
+        _refuse_extreme(mixture, rows, ridge)
+        return mixture
     if not isinstance(start, str):
         means = given_means(start, n_components, rows.n_features, rows)
         return _from_means(rows, means, name, ridge)
@@ -265,6 +269,20 @@ def _given_mixture(start: Mixture, n_components: int, n_features: int, family: s
         return start
     full = expand(start.stored, start.kind, n_components, n_features)
     return _in_family(start.weights, start.means, full, family)
+
+
+def _refuse_extreme(mixture: Mixture, rows: Source, ridge: float) -> None:
+    """Raise for a mixture that is so far from rows, so wide or narrow, that squares overflow."""
+    survey = rows.survey
+    refuse_far(mixture.means, survey.least, survey.greatest, "start")
+    ranges = survey.greatest - survey.least
+    units = np.where(ranges > 0, ranges, np.sqrt(mixture.variances.max(axis=0)))
+    ratios = np.sqrt(mixture.variances) / units
+    if not (ratios.min() >= 1 / FARTHEST and ratios.max() <= FARTHEST):
+        raise ValueError(
+            f"start: expected deviations from {1 / FARTHEST:.0e} to {FARTHEST:.0e} times the range "
+            f"of the rows, got {ratios.min():.3g} to {ratios.max():.3g} times"
+        )
 
 
 def _distinct_rows(

@@ -24,6 +24,7 @@ from gmm.checks import (
     as_count,
     as_generator,
     as_matrix,
+    refuse_far,
     refuse_non_finite,
 )
 from gmm.e_step import hard_step
@@ -55,8 +56,6 @@ SHARED = 5_000_000
 ROOM, LONGEST = 2**18, 16_384
 #: Half the square of a distance beyond all others; a power of two.
 FAR = 2.0**500
-#: Means that are given may be this many times as far away as rows are from each other.
-FARTHEST = 1e10
 
 
 Result = TypeVar("Result")
@@ -210,14 +209,7 @@ def given_means(start: ArrayLike, n_components: int, n_features: int, rows: Sour
     refuse_non_finite(means, "start")
     if len(means) != n_components:
         raise ValueError(f"start: expected {n_components} means, got {len(means)}")
-    with np.errstate(over="ignore"):
-        distance = float(np.abs(means - rows.mean).max())
-    spread = float((rows.survey.greatest - rows.survey.least).max())
-    if spread > 0 and not distance <= FARTHEST * spread:
-        raise ValueError(
-            f"start: expected means at most {FARTHEST:.0e} times as far away as rows are from each "
-            f"other ({spread:.3g}), got one {distance:.3g} away"
-        )
+    refuse_far(means, rows.survey.least, rows.survey.greatest, "start")
     return means
 
 

@@ -37,11 +37,12 @@ from gmm.checks import (
     as_sample_weight,
     refuse_extreme,
     refuse_non_finite,
+    shown,
 )
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.mixture import responsibilities as shares_of
-from gmm.natural import log_weights
+from gmm.natural import OF_ZERO, log_weights
 from gmm.normal import LOG_2PI, cholesky, inverse_lower, log_determinant
 from gmm.rows import Block, Rows, Source, Survey, as_source, blocks, loaded, with_weight
 from gmm.statistics import Statistics
@@ -522,8 +523,8 @@ def log_density(mixture: Mixture, X: ArrayLike) -> FloatArray:
     """
     values = _as_incomplete(X, mixture.n_features)
     result = np.empty(len(values))
-    for group in grouped(values, None, mixture.n_components):
-        result[group.places] = completion(group, mixture).log_densities
+    for group, made in _completed(values, mixture):
+        result[group.places] = made.log_densities
     return result
 
 
@@ -550,8 +551,8 @@ def responsibilities(mixture: Mixture, X: ArrayLike) -> FloatArray:
     """
     values = _as_incomplete(X, mixture.n_features)
     result = np.empty((len(values), mixture.n_components))
-    for group in grouped(values, None, mixture.n_components):
-        result[group.places] = completion(group, mixture).shares
+    for group, made in _completed(values, mixture):
+        result[group.places] = made.shares
     return result
 
 
@@ -587,11 +588,31 @@ def impute(
     values = _as_incomplete(X, mixture.n_features)
     rng = as_generator(random_state)
     result = values.copy()
-    for group in grouped(values, None, mixture.n_components):
-        made = completion(group, mixture)
+    for group, made in _completed(values, mixture):
         guesses = _drawn(group, made, mixture, rng) if draw else _expected(made, mixture)
         result[group.places] = np.where(group.seen[:, None], group.values, guesses)
     return result
+
+
+def _completed(X: FloatArray, mixture: Mixture) -> Iterator[tuple[Group, Completion]]:
+    """Groups of rows with what is known of them, which may be anywhere.
+
+    Raises
+    ------
+    ValueError
+        If the squared distances of a row are too great for numbers.
+    """
+    for group in grouped(X, None, mixture.n_components):
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = completion(group, mixture)
+        sound = (made.log_densities > OF_ZERO) & np.isfinite(made.residuals).all(axis=(1, 3))
+        if not sound.all():
+            far = X[group.places[~sound][0]]
+            raise ValueError(
+                "X: expected rows whose squared distances from the components are numbers, got "
+                f"{shown(far.tolist())}, too far from them"
+            )
+        yield group, made
 
 
 def _expected(made: Completion, mixture: Mixture) -> FloatArray:

@@ -547,7 +547,7 @@ class Mixture:
         array([0.02, 0.98])
         """
         known, _ = split_coordinates(indices, self.n_features)
-        given = as_vector(np.atleast_1d(np.asarray(values)), "values", len(known))
+        given = as_vector(np.atleast_1d(as_numbers(values, "values")), "values", len(known))
         weights = self.marginal(known).responsibilities(given[None, :])[0]
         parts = [self.component(k).conditional(known, given) for k in range(self.n_components)]
         covariances = np.array([part.covariance for part in parts])

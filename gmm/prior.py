@@ -29,8 +29,10 @@ from gmm.checks import (
     SingularCovarianceError,
     as_choice,
     as_non_negative,
+    as_numbers,
     as_vector,
     read_only,
+    refuse_far,
     shown,
 )
 from gmm.families import Scatter
@@ -81,8 +83,8 @@ class Prior:
         degrees_of_freedom: float | None = None,
         concentration: float = 1.0,
     ) -> None:
-        d = np.size(mean)
-        centre = as_vector(np.atleast_1d(np.asarray(mean)), "mean", d)
+        centre = as_vector(np.atleast_1d(as_numbers(mean, "mean")), "mean")
+        d = len(centre)
         matrix = as_covariance(scale, "scale", (d, d))
         cholesky(matrix, "scale")
         freedom = float(d + 2) if degrees_of_freedom is None else float(degrees_of_freedom)
@@ -227,7 +229,10 @@ def as_prior(prior: object, rows: Source, n_components: int) -> Prior | None:
     if isinstance(prior, str):
         as_choice(prior, "prior", ("default",))
         return default_prior(rows, n_components)
-    return checked_prior(prior, rows.n_features, "a Prior, 'default' or None")
+    found = checked_prior(prior, rows.n_features, "a Prior, 'default' or None")
+    if found is not None:
+        refuse_far(found.mean[None], rows.survey.least, rows.survey.greatest, "prior")
+    return found
 
 
 def checked_prior(prior: object, n_features: int, wanted: str) -> Prior | None:

@@ -299,6 +299,7 @@ class _Table:
         """The two components that overlap most, joined."""
         overlap = shares @ shares.T
         lengths = np.sqrt(np.diagonal(overlap))
+        lengths[lengths == 0] = 1.0  # a component without rows, as a prior allows
         overlap /= np.outer(lengths, lengths)
         np.fill_diagonal(overlap, -1.0)
         i, j = np.unravel_index(overlap.argmax(), overlap.shape)

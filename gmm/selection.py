@@ -26,6 +26,7 @@ from gmm.checks import (
     as_count,
     as_generator,
     as_non_negative,
+    as_ridge,
 )
 from gmm.criteria import aic, bic, icl
 from gmm.em import fit
@@ -133,7 +134,7 @@ def select(
         raise ValueError(
             "criterion: 'cv' needs rows in an array, and no missing values; take another criterion"
         )
-    width, precision = as_non_negative(ridge, "ridge"), as_non_negative(tol, "tol")
+    width, precision = as_ridge(ridge), as_non_negative(tol, "tol")
     folds = as_count(n_folds, "n_folds", minimum=2)
     rng = as_generator(random_state)
     believed = Priors.of(prior, rows)
@@ -414,6 +415,11 @@ class Selection:
     def _choose(self) -> None:
         """Finish the fits that might be the best, and find which one is."""
         ranking = self.ranking()
+        if not ranking[0][2] < inf:
+            raise SingularCovarianceError(
+                "criterion: expected a cell with a fit in every fold, got none whose covariances "
+                "are not singular; give fewer components or a positive ridge"
+            )
         for family, k, value in ranking:
             if value <= ranking[0][2] + CLOSE:
                 self.fit(family, k)
@@ -485,7 +491,7 @@ def cross_validated(
     k = as_count(n_components, "n_components")
     rows = as_rows(X, sample_weight, min_rows=as_count(n_folds, "n_folds", minimum=2))
     cell = (parse_family(family, rows.n_features), k)
-    width = as_non_negative(ridge, "ridge")
+    width = as_ridge(ridge)
     return held_out(rows, [cell], n_folds, as_generator(random_state), width)[cell]
 
 

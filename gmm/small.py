@@ -48,6 +48,8 @@ class SmallSteps:
         Does what cannot be done here.
     family : str
     ridge : float
+    scales : array (d,), optional
+        Units for :meth:`vector`; by default those of the sweep.
     """
 
     #: Here no parameter is held.
@@ -61,7 +63,14 @@ class SmallSteps:
     #: by a factor of 1e-18 each, is a normal number.
     LEAST_VARIANCE, MOST_VARIANCE = 1e-75, 1e75
 
-    def __init__(self, rows: Rows, sweep: Sweep, family: str, ridge: float) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        sweep: Sweep,
+        family: str,
+        ridge: float,
+        scales: FloatArray | None = None,
+    ) -> None:
         d = self.d = rows.n_features
         self.family = family
         self.kind = FAMILIES[family]
@@ -72,8 +81,8 @@ class SmallSteps:
         self.diagonal = [1.0 if i == j else 0.0 for i, j in pairs]
         self.ridges = [ridge * one for one in self.diagonal]
         self.constant = -0.5 * d * LOG_2PI
-        scales = sweep.scales
-        self.squared = (scales**2).tolist()
+        self.squared = (sweep.scales**2).tolist()
+        scales = sweep.scales if scales is None else scales
         self.units = np.array([1.0, *scales, *(scales[i] * scales[j] for i, j in pairs)])
         self.narrowest = (NARROWEST**2 * rows.variances).tolist()
         self.expand, self.central, self.sound = _EXPANDED[d], _CENTRAL[d], _SOUND[d]

@@ -55,6 +55,7 @@ class MixtureSteps:
         self.fixed = fixed
         self.held: Held | None = None
         self.narrowest = NARROWEST**2 * rows.variances
+        self.scales = units_of(rows, ridge, prior)
         self.made: Mixture | None = None
 
     def load(self, mixture: Mixture) -> Mixture:
@@ -119,12 +120,12 @@ class MixtureSteps:
 
     def vector(self, parameters: Mixture) -> FloatArray:
         """The parameters as one vector, in units of the data's own spread."""
-        means = (parameters.means - self.sweep.centre) / self.sweep.scales
+        means = (parameters.means - self.sweep.centre) / self.scales
         stored = parameters.stored / self._units(parameters.kind)
         return np.concatenate([parameters.weights, means.ravel(), stored.ravel()])
 
     def _units(self, kind: str) -> FloatArray:
-        scales = self.sweep.scales
+        scales = self.scales
         if kind in ("full", "tied"):
             return np.outer(scales, scales)
         return scales**2 if kind == "diag" else np.array(scales @ scales / len(scales))
@@ -142,7 +143,7 @@ class MixtureSteps:
         weights, means, stored = np.split(vector, [k, k + k * d])
         if not weights.min() > SMALLEST_WEIGHT:
             return None
-        means = means.reshape(k, d) * self.sweep.scales + self.sweep.centre
+        means = means.reshape(k, d) * self.scales + self.sweep.centre
         covariances = stored.reshape(like.stored.shape) * self._units(like.kind)
         weights = weights / weights.sum()
         if self.held is not None:  # extrapolated, they would be the same but for rounding
@@ -157,6 +158,16 @@ class MixtureSteps:
         except (SingularCovarianceError, np.linalg.LinAlgError):
             return None
         return None if (mixture.variances < self.narrowest).any() else mixture
+
+
+def units_of(rows: Source, ridge: float, prior: Prior | None = None) -> FloatArray:
+    """Units in which no variance that an M-step finds is large, shape ``(d,)``."""
+    squares = rows.variances + ridge
+    if prior is not None:
+        squares = squares + np.diagonal(prior.scale)
+    scales = np.sqrt(squares)
+    scales[~(scales > 0)] = 1.0
+    return scales
 
 
 def steps_for(
@@ -174,5 +185,5 @@ def steps_for(
         return MixtureSteps(rows, chunks, family, ridge, prior, fixed)
     sweep = Sweep(rows, n_components, kind)
     if prior is None and not fixed and SmallSteps.suit(rows, n_components, family, ridge):
-        return SmallSteps(rows, sweep, family, ridge)
+        return SmallSteps(rows, sweep, family, ridge, units_of(rows, ridge))
     return MixtureSteps(rows, sweep, family, ridge, prior, fixed)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmm.checks import as_choice, as_matrix, as_non_negative
+from gmm.checks import as_choice, as_matrix, as_non_negative, as_ridge
 from gmm.m_step import m_step
 from gmm.missing import MISSING, IncompleteRows, as_source_with_missing, e_step_of_groups, grouped
 from gmm.mixture import Mixture
@@ -100,7 +100,7 @@ class StepwiseEM:
                 f"exponent: expected a number above 1/2 and at most 1, got {self.exponent}"
             )
         self.offset = as_non_negative(offset, "offset")
-        self.ridge = as_non_negative(ridge, "ridge")
+        self.ridge = as_ridge(ridge)
         self.prior = checked_prior(prior, start.n_features, "a Prior or None")
         self.missing = as_choice(missing, "missing", MISSING)
         self.statistics = matched_statistics(start)
@@ -183,7 +183,7 @@ class IncrementalEM:
                 f"start: expected {self.rows.n_features} features, as the rows have, "
                 f"got {start.n_features}"
             )
-        self.ridge = as_non_negative(ridge, "ridge")
+        self.ridge = as_ridge(ridge)
         self.n_passes = 0
         self._frame = Frame.of(self.rows)
         self._parts: list[Statistics] = []

@@ -15,8 +15,9 @@ import gmm
 
 matplotlib.use("agg")
 # the same examples in every run: a failure must come from the change at hand
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.load_profile("repeatable")
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)  # for make fuzz: new ones
+settings.load_profile("ci")
 
 Floats = NDArray[np.float64]
 
