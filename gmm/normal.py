@@ -26,7 +26,10 @@ from gmm.checks import (
     as_sample_weight,
     as_vector,
     read_only,
+    refuse_extreme,
+    refuse_extreme_variances,
     refuse_non_finite,
+    shown,
 )
 
 __all__ = ["Normal", "cholesky", "inverse_lower", "log_determinant"]
@@ -162,6 +165,7 @@ def as_covariance(covariance: ArrayLike, name: str, shape: tuple[int, ...]) -> F
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got shape {array.shape}")
     refuse_non_finite(array, name)
+    refuse_extreme_variances(np.diagonal(array, axis1=-2, axis2=-1), name)
     scale = np.sqrt(np.abs(np.diagonal(array, axis1=-2, axis2=-1)))
     skew = np.abs(array - np.swapaxes(array, -1, -2))
     if (skew > 1e-8 * (scale[..., :, None] * scale[..., None, :])).any():
@@ -250,6 +254,8 @@ class Normal:
         rows = as_matrix(X).astype(np.float64)
         refuse_non_finite(rows, "X")
         weights = as_sample_weight(sample_weight, len(rows))
+        total = float(len(rows) if weights is None else weights.sum())
+        refuse_extreme(rows.min(axis=0), rows.max(axis=0), total)
         mean = np.average(rows, axis=0, weights=weights)
         residuals = rows - mean
         share = np.full(len(rows), 1.0) if weights is None else weights
@@ -280,8 +286,16 @@ class Normal:
             They follow the χ² distribution with d degrees of freedom
             (:prf:ref:`thm-mahalanobis-chi2`) if the rows follow this normal distribution.
         """
-        whitened = (self._rows(X) - self.mean) @ inverse_lower(self.cholesky).T
-        squares: FloatArray = np.einsum("ij,ij->i", whitened, whitened)
+        rows = self._rows(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            whitened = (rows - self.mean) @ inverse_lower(self.cholesky).T
+            squares: FloatArray = np.einsum("ij,ij->i", whitened, whitened)
+        if not np.isfinite(squares).all():
+            far = rows[int(np.argmin(np.isfinite(squares)))]
+            raise ValueError(
+                "X: expected rows whose squared distances from the mean are numbers, got "
+                f"{shown(far.tolist())}, too far from it"
+            )
         return squares
 
     def log_density(self, X: ArrayLike) -> FloatArray:
@@ -326,7 +340,7 @@ class Normal:
             the remaining coordinates in their order.
         """
         known, free = split_coordinates(indices, self.n_features)
-        given = as_vector(np.atleast_1d(np.asarray(values)), "values", len(known))
+        given = as_vector(np.atleast_1d(as_numbers(values, "values")), "values", len(known))
         factor = self.cholesky_of(np.concatenate([known, free]))
         m = len(known)
         whitened = inverse_lower(factor[:m, :m]) @ (given - self.mean[known])
