@@ -194,7 +194,7 @@ def restrict_variances(
     counts = _counts(weights, family)
     traces = stored * n_features if stored.ndim == 1 else stored
     unit = 2.0 ** float(np.frexp(np.abs(stored).max())[1])
-    scatter = Scatter((counts * traces.T / unit).T, counts, n_features, Groups([len(stored)]))
+    scatter = Scatter((counts * (traces / unit).T).T, counts, n_features, Groups([len(stored)]))
     restricted: FloatArray = unit * update(family, scatter)[0]
     return restricted
 

@@ -149,6 +149,24 @@ def test_stored_variances_are_fitted_as_their_matrices_are(name: str) -> None:
         np.testing.assert_allclose(got, stored, rtol=1e-15)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("exponent", [-900, 900])
+def test_the_best_fit_has_the_unit_of_its_matrices_beside_a_component_of_no_weight(
+    name: str, exponent: int
+) -> None:
+    """With powers of two, so that rounding is alike."""
+    d = 1 if len(name) == 1 else 3
+    kind, weights, factor = FAMILIES[name], np.array([0.2, 0.0, 0.8]), 2.0**exponent
+    matrices = random_member("VVV", 3, d, np.random.default_rng(7))
+    plain = restrict(matrices, name, weights)
+    assert (np.linalg.eigvalsh(expand(plain, kind, 3, d)) > 0).all()
+    scaled = restrict(factor * matrices, name, weights) / factor
+    np.testing.assert_allclose(scaled, plain, rtol=1e-12, atol=1e-13)
+    if kind in ("diag", "spherical"):
+        scaled = restrict_variances(factor * plain, name, weights, d) / factor
+        np.testing.assert_allclose(scaled, plain, rtol=1e-9)
+
+
 def test_tied_covariance_of_different_matrices_is_their_weighted_mean() -> None:
     matrices = np.array([np.eye(2), 3 * np.eye(2)])
     np.testing.assert_allclose(
