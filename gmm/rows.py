@@ -104,7 +104,7 @@ class Survey:
         )
 
     def checked(self) -> Survey:
-        """The same, if squares of its rows are numbers (:func:`gmm.checks.refuse_extreme`).
+        """The same, if squares of its rows are numbers (``gmm.checks.refuse_extreme``).
 
         Raises
         ------
