@@ -4,6 +4,9 @@
 # make mutants   changes the steps of EM in every small way, and lists what no test notices
 # make bench     times the package beside its peers and counts the passes of its accelerations, and
 #                writes the tables of the chapters about these
+# make dist      builds wheel and source distribution into dist/, and runs the package's tests on what
+#                they install; NUMPY=lowest, INSTALL=sdist and PYTHON_TO_TEST=python3.12 choose
+# make pins      chooses the newest versions of what requirements.in names, and writes requirements.txt
 # make clean     deletes what these have made, the virtual environment aside
 #
 # Each does its own set-up: a virtual environment in .venv with the pinned requirements.
@@ -12,7 +15,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test coverage mutants bench clean
+.PHONY: book test coverage mutants bench dist pins clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -29,9 +32,11 @@ test: $(READY)
 	$(BIN)/jupyter-book build .
 	$(BIN)/pytest
 
+# interrupts at any moment would interrupt what measures, too
 coverage: $(READY)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest gmm tests --ignore tests/book --ignore tests/cases
+	$(BIN)/coverage run -m pytest gmm tests --ignore-glob "tests/*/*" \
+		--deselect tests/test_checkpoint.py::test_interrupts_at_any_moment_do_no_harm
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 
@@ -42,10 +47,19 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py book/speed/benchmarks.csv
 	$(BIN)/python tests/benchmarks/acceleration.py data/acceleration_problems.csv
 
+dist: $(READY)
+	$(BIN)/python tests/packaging/dist.py $(addprefix --numpy=,$(NUMPY)) $(addprefix --install=,$(INSTALL)) \
+		$(addprefix --python=,$(PYTHON_TO_TEST))
+
+pins: $(READY)
+	$(BIN)/uv pip compile requirements.in --upgrade --universal --python-version 3.11.5 --generate-hashes \
+		--no-annotate --no-strip-extras --quiet --custom-compile-command "make pins" --output-file requirements.txt
+
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules mutants .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)

@@ -1,7 +1,7 @@
 r"""The E-step in natural parameters: two matrix products and one exponential.
 
-The logarithm of a weighted normal density is linear in
-:math:`T(\boldsymbol x) = (1, \boldsymbol x, \operatorname{vech}\boldsymbol{xx}^{\mathsf T})`, so
+The logarithm of a weighted normal density is linear in :math:`T(\boldsymbol x) =
+(1, \boldsymbol x, \operatorname{vech}(\boldsymbol x \boldsymbol x^{\mathsf T}))`, so
 that the log joint densities of a block of rows are one product :math:`\boldsymbol\Theta T`, and
 their expected statistics another, :math:`\boldsymbol R T^{\mathsf T}`
 (:prf:ref:`thm-two-products`): little work, in the operations that computers do best. What it costs

@@ -29,6 +29,8 @@ SHORT = 32  # characters of TeX; a shorter formula is not broken at the end of a
 VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.math_block)
 #: The TeX that KaTeX puts beside the MathML; no reader sees it, and it weighs a tenth of a page.
 SEMANTICS = re.compile(r"</?semantics>|<annotation.*?</annotation>", re.DOTALL)
+#: "Applied to", behind a function that is applied to nothing, as in an index: this is not MathML.
+NOTHING_APPLIED = re.compile("<mo>\N{FUNCTION APPLICATION}</mo>(?=</)")
 NUMBERED = ("align", "alignat", "equation", "gather")
 
 PROGRAM = """
@@ -89,7 +91,9 @@ class Katex:
         pipe_in.write(json.dumps({"tex": tex, "display": display}) + "\n")
         pipe_in.flush()
         answer: dict[str, str] = json.loads(pipe_out.readline())
-        return {name: SEMANTICS.sub("", text) for name, text in answer.items()}
+        return {
+            name: NOTHING_APPLIED.sub("", SEMANTICS.sub("", text)) for name, text in answer.items()
+        }
 
     def close(self) -> None:
         """End the process."""

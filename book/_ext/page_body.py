@@ -82,6 +82,8 @@ def landmarks(soup: BeautifulSoup) -> None:
     for section in soup.find_all("section", id=False):
         if not section.find(HEADING, recursive=False):
             section.name = "div"
+    for paragraph in soup.select("p:has(> ul, > ol)"):  # a list of an autodoc field
+        paragraph.name = "div"
     for entry in soup.select(".citation-list > [role=doc-biblioentry]"):
         entry["role"] = "listitem"
     for element in soup.select(".docutils"):

@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+import browser
 import hero
 import lab
 import page_body
@@ -99,6 +100,7 @@ class Frame:
     """Fills the context of each page."""
 
     contents: Contents | None = None
+    can_print: bool | None = None
 
     def fill(
         self,
@@ -139,9 +141,20 @@ class Frame:
             else None,
             "book_picture": f"_static/og/{slug(pagename if in_book else app.config.root_doc)}.png",
             "book_cite": app.config.book_cite,
+            "book_editions": self.editions(app),
             "book_base": app.config.html_baseurl,
             "book_tree": self.tree(context["toctree"], context.get("toc") or ""),
         }
+
+    def editions(self, app: Sphinx) -> list[tuple[str, str]]:
+        """Return the names of the book's other editions, with their addresses."""
+        name = app.config.book_editions
+        if not name:
+            return []
+        if self.can_print is None:
+            self.can_print = browser.program() is not None
+        kinds = ["pdf", "epub"] if self.can_print else ["epub"]
+        return [(kind.upper(), f"_static/{name}.{kind}") for kind in kinds]
 
     @staticmethod
     def tree(toctree: Callable[..., Any], toc: str) -> Callable[..., str]:
@@ -152,5 +165,6 @@ class Frame:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to the writing of each page."""
     app.add_config_value("book_cite", {}, "html")
+    app.add_config_value("book_editions", "", "html")  # the name of the PDF and the EPUB
     app.connect("html-page-context", Frame().fill, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -22,15 +22,18 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
+import articles
+import ebook
 import figures
 import fonts
 import lab
 import node_tools
+import paper
 import search_index
 import site_files
 import social_cards
 import stylesheet
-from page_frame import slug
+from page_frame import Contents, slug
 from site_builder import BookBuilder
 
 log = logging.getLogger(__name__)
@@ -165,6 +168,30 @@ def assemble(app: Sphinx, site: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     search_index.write(site)
+    if app.config.book_editions and not app._warncount:
+        write_editions(app, site, pages, cache)
+
+
+def write_editions(app: Sphinx, site: Path, pages: Mapping[Path, str], cache: Path) -> None:
+    """Write the book as an EPUB and, where there is a Chromium, as a PDF."""
+    title, author = str(app.config.html_title), str(app.config.author)
+    chapters = articles.read(pages, Contents(app).parts)
+    theme = Path(app.srcdir) / "book" / "_theme"
+    static, name = site / "_static", app.config.book_editions
+    ebook.write(
+        chapters,
+        site,
+        theme / "ebook" / "book.css",
+        social_cards.cover(title, author, theme / "fonts", cache / "cards"),
+        static / f"{name}.epub",
+        title=title,
+        author=author,
+        base=app.config.html_baseurl,
+        modified=ebook.date_of(Path(app.srcdir)),
+    )
+    pdf = static / f"{name}.pdf"
+    if not paper.write(chapters, site, cache / "paper", pdf, title=title, author=author):
+        log.info("There is no Chromium, so the site has no PDF; see README.md.")
 
 
 def copy_fonts(

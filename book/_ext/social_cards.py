@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fontTools.ttLib import TTFont
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -39,16 +40,8 @@ def typeface(woff2: Path, cache: Path) -> FontProperties:
 
 def draw(path: Path, title: str, foot: str, text: FontProperties, ui: FontProperties) -> None:
     """Write the card of a page."""
-    figure = Figure(figsize=(12, 6.3), dpi=100, facecolor=PAPER)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 1200), ylim=(0, 630))
-    axes.axis("off")
-    for x, y, angle, colour in ((900, 365, 38, ACCENT), (1000, 265, -38, INK)):
-        for scale in (1, 1.6):
-            shape = Ellipse((x, y), 270 * scale, 130 * scale, angle=angle, lw=4 / scale, ec=colour)
-            shape.set_facecolor((colour, 0.08) if scale == 1 else "none")
-            axes.add_patch(shape)
+    figure, axes = canvas(1200, 630)
+    two_ellipses(axes, (950, 315), 1)
     size, lines = title_lines(title)
     head: dict[str, Any] = {
         "font": text,
@@ -59,10 +52,55 @@ def draw(path: Path, title: str, foot: str, text: FontProperties, ui: FontProper
     }
     axes.text(80, 335, "\n".join(lines), **head)
     axes.text(84, 70, foot, font=ui, fontsize=20, color=SOFT)
+    save(figure, path)
+
+
+def canvas(width: int, height: int) -> tuple[Figure, Axes]:
+    """Return an empty picture, measured in pixels."""
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    return figure, axes
+
+
+def two_ellipses(axes: Axes, centre: tuple[float, float], size: float) -> None:
+    """Draw the mark of the book."""
+    for side, angle, colour in ((-1, 38, ACCENT), (1, -38, INK)):
+        x, y = centre[0] + 50 * side * size, centre[1] - 50 * side * size
+        for scale in (size, 1.6 * size):
+            shape = Ellipse((x, y), 270 * scale, 130 * scale, angle=angle, ec=colour)
+            shape.set_linewidth(4 * size**2 / scale)
+            shape.set_facecolor((colour, 0.08) if scale == size else "none")
+            axes.add_patch(shape)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save a picture with few colours."""
     figure.savefig(path)
     with Image.open(path) as drawn:
         palette = drawn.convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
     palette.save(path, optimize=True)
+
+
+def cover(title: str, author: str, fonts: Path, cache: Path) -> bytes:
+    """Return the picture on the cover of the EPUB."""
+    cache.mkdir(parents=True, exist_ok=True)
+    mark = hashlib.sha256(f"{VERSION}|cover|{title}|{author}".encode()).hexdigest()[:16]
+    ready = cache / f"{mark}.png"
+    if not ready.exists():
+        text, ui = (typeface(fonts / f"{name}.woff2", cache) for name in ("text-600", "ui-400"))
+        figure, axes = canvas(1600, 2400)
+        two_ellipses(axes, (800, 1700), 2.2)
+        lines = "\n".join(textwrap.wrap(title, 18))
+        head: dict[str, Any] = {"font": text, "fontsize": 100, "color": INK, "linespacing": 1.2}
+        axes.text(160, 1150, lines, va="top", **head)
+        axes.text(166, 160, "\n".join(textwrap.wrap(author, 48)), font=ui, fontsize=34, color=SOFT)
+        making = cache / f"{mark}.making.png"
+        save(figure, making)
+        making.rename(ready)
+    return ready.read_bytes()
 
 
 def write(titles: dict[str, str], book: str, fonts: Path, cache: Path, target: Path) -> None:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-DEBIAN_CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+import browser as chromium  # noqa: E402 -- where it is stands in the line above
 
 
 def build(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,8 +30,31 @@ def build(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, result.returncode, stdout=output, stderr="")
 
 
+TEXTS = {".css", ".html", ".js", ".json", ".mjs", ".svg"}
+
+
+@lru_cache(maxsize=200)
+def compressed(path: Path) -> bytes:
+    """Return a file as web servers send it."""
+    return gzip.compress(path.read_bytes(), 9)
+
+
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder without a word, and an unknown address with the lost page."""
+    """Serves a folder without a word, texts compressed; an unknown address with the lost page."""
+
+    def do_GET(self) -> None:
+        """Answer with a file."""
+        path = Path(self.translate_path(self.path))
+        if path.suffix not in TEXTS or not path.is_file():
+            super().do_GET()
+            return
+        body = compressed(path)
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -78,10 +93,7 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium: the one that CHROMIUM names, Debian's, or Playwright's own; none is a failure."""
-    program = os.environ.get("CHROMIUM")
-    if program is None and Path(DEBIAN_CHROMIUM).exists():
-        program = DEBIAN_CHROMIUM
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
+    program = chromium.program()
+    assert program is not None, "the tests of the site need a Chromium: see README.md"
+    with chromium.launched(program) as launched:
+        yield launched

@@ -272,8 +272,7 @@ class TestPageBody:
 
     def test_formulas_in_a_caption_are_text_in_its_label(self) -> None:
         formula = (
-            '<span class="katex"><math><mi>F</mi>'
-            '</math><span class="katex-html">F</span></span>'
+            '<span class="katex"><math><mi>F</mi></math><span class="katex-html">F</span></span>'
         )
         aside = f"{mathematics.BEFORE}{formula}{mathematics.AFTER}"
         html = self.repaired(f"<table><caption>Least {aside}#</caption></table>")

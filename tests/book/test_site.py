@@ -15,7 +15,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 from .conftest import ROOT
 
@@ -40,6 +40,14 @@ PASS_OVER = """async () => {
   scrollTo(0, 0);
 }"""
 
+
+# Adds up how far the layout moves without the reader.
+SHIFTS = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
 
 # The HTML of a formula is hidden from assistive technology, which reads its MathML; it is most of
 # the page, so it is taken away. A heading of a table that is a formula looks empty to axe, but
@@ -120,6 +128,50 @@ def test_page_loads_fits_and_is_accessible(visit: Visit, address: str, path: str
     assert [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in report["violations"]] == []
     assert visit.errors == []
     assert visit.foreign == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_light(browser: Browser, address: str, path: str) -> None:
+    """Not more than 200 kB on its way to a phone, figures aside, and nothing moves as it comes."""
+    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]  # as above
+    page = context.new_page()
+    page.add_init_script(SHIFTS)
+    came: dict[str, int] = {}
+
+    def note(request: Request) -> None:
+        if request.resource_type != "image":
+            came[request.url.removeprefix(address)] = request.sizes()["responseBodySize"]
+
+    page.on("requestfinished", note)
+    page.goto(address + path, wait_until="networkidle")
+    shift = page.evaluate("window.shift")
+    page.evaluate(PASS_OVER)
+    page.wait_for_load_state("networkidle")
+    context.close()
+    assert came[path] > 1000
+    assert sum(came.values()) <= 200_000, came
+    assert shift < 0.02
+
+
+@pytest.mark.parametrize("path", ["mixtures/bound.html", "appendices/matrix_calculus.html"])
+def test_formulas_are_set_in_their_own_fonts(browser: Browser, address: str, path: str) -> None:
+    """No character of a formula is missing from the fonts that the site has."""
+    page = open_page(browser, address + path)
+    page.evaluate(PASS_OVER)
+    session = page.context.new_cdp_session(page)
+    for domain in ("DOM", "CSS"):
+        session.send(f"{domain}.enable")
+    root = session.send("DOM.getDocument")["root"]["nodeId"]
+    query = {"nodeId": root, "selector": ".katex-html span:not(:has(*)):not(:empty)"}
+    leaves = session.send("DOM.querySelectorAll", query)["nodeIds"]
+    assert len(leaves) > 500
+    used: set[str] = set()
+    for leaf in leaves[::7]:
+        fonts = session.send("CSS.getPlatformFontsForNode", {"nodeId": leaf})["fonts"]
+        used |= {font["familyName"] for font in fonts if font["glyphCount"]}
+    page.context.close()
+    assert used
+    assert {name for name in used if not name.startswith("KaTeX")} == set()
 
 
 @pytest.mark.parametrize("document", documents())
