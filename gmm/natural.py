@@ -71,7 +71,7 @@ def features(rows: FloatArray, kind: str, out: FloatArray) -> FloatArray:
     d = len(rows)
     out[0] = 1.0
     linear = out[1 : 1 + d]
-    if linear is not rows:
+    if not np.may_share_memory(linear, rows):
         linear[...] = rows
     if kind == "full":
         p = 1 + d
