@@ -258,6 +258,16 @@ def test_likelihood_of_what_is_seen_never_decreases(name: str) -> None:
     assert fit.log_likelihood == pytest.approx(seen, rel=1e-12)
 
 
+def test_no_row_need_be_complete() -> None:
+    """The fit is a fixed point: its weights are the mean responsibilities, row by row."""
+    X = some_rows(n=150, seed=7)
+    X = X[np.isnan(X).any(axis=1)]
+    fit = gmm.fit(X, 2, missing="em", random_state=0, tol=1e-12)
+    counts, _, _, total = reference(X, fit.mixture, np.ones(len(X)))
+    assert fit.log_likelihood == pytest.approx(total, rel=1e-12)
+    np.testing.assert_allclose(fit.mixture.weights, counts / len(X), rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_without_gaps_it_is_the_usual_fit(name: str) -> None:
     X, _ = random_mixture(name, 2, 3, seed=3).sample(80, 3)

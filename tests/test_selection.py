@@ -268,6 +268,42 @@ def test_singular_cells_are_nan_with_a_reason() -> None:
     assert np.isfinite(selection.best.bic)
 
 
+def test_a_search_that_goes_on_into_a_singularity_gives_the_fit_it_had(
+    monkeypatch: pytest.MonkeyPatch, old_faithful: Floats
+) -> None:
+    selection = gmm.select(old_faithful, [2], ["EEE", "VVV"], random_state=0)
+    refined = gmm.select(old_faithful, [2], ["EEE"], random_state=0).fit("EEE", 2)
+
+    def collapses(*_: object, **__: object) -> gmm.Fit:
+        raise gmm.SingularCovarianceError("component 0 has almost no width")
+
+    monkeypatch.setattr(gmm.selection, "fit", collapses)
+    selection._fits.clear()
+    kept = selection.fit("EEE", 2)
+    assert (kept.reason, kept.n_rows, kept.total_weight) == ("max_iter", 272, 272.0)
+    assert kept.trace.log_likelihood[-1] == pytest.approx(kept.log_likelihood, abs=1e-3)
+    assert kept.log_likelihood == pytest.approx(kept.mixture.log_likelihood(old_faithful), rel=1e-9)
+    assert kept.log_likelihood == pytest.approx(refined.log_likelihood, abs=1e-2)
+
+
+def test_parts_whose_fits_collapse_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, old_faithful: Floats
+) -> None:
+    """Of a table of two cells, one of which collapses with all rows."""
+    monkeypatch.setattr(gmm.search, "PART_ROWS", 200)
+
+    def one_collapses(rows: Any, k: int, family: str, **options: Any) -> gmm.Fit:
+        if family == "VVV":
+            raise gmm.SingularCovarianceError("component 0 has almost no width")
+        return gmm.fit(rows, k, family, **options)
+
+    monkeypatch.setattr(gmm.selection, "fit", one_collapses)
+    blocks = gmm.rows.BlockRows([old_faithful[:150], old_faithful[150:]])
+    selection = gmm.select(blocks, [2], ["EEE", "VVV"], random_state=0)
+    assert selection.best.mixture.family == "EEE"
+    assert np.isnan([selection.bic("VVV", 2), selection.icl("VVV", 2)]).all()
+
+
 def test_a_spike_is_shown_but_not_chosen() -> None:
     """Two rows almost on one spot: a component on them alone has a great likelihood."""
     X = np.append(np.random.default_rng(1).standard_normal(60), [0.5, 0.5 + 1e-3])[:, None]
