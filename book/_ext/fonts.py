@@ -92,11 +92,17 @@ def math_face(names: list[str]) -> str | None:
 
 
 def cut(font: Path, text: str, target: Path) -> None:
-    """Write a font with only the characters of a text."""
+    """Write a font with only the characters of a text.
+
+    Text keeps its kerning and ligatures; the small type of menus and buttons, and code, need none.
+    """
     options = subset.Options()
     options.flavor = "woff2"
     options.hinting = False
-    options.layout_features = ["*"]
+    options.glyph_names = False
+    options.layout_features = ["*"] if font.name.startswith("text-") else ["tnum"]
+    options.drop_tables += ["STAT"]
+    options.name_IDs = [1]
     options.notdef_outline = True
     subsetter = subset.Subsetter(options)
     subsetter.populate(text=text)

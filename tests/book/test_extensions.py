@@ -428,6 +428,25 @@ def test_cards_are_drawn_once(tmp_path: Path) -> None:
     assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
 
 
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ('style="top:-3.0000em;height:0.9996em;"', 'style="top:-3em;height:1em"'),
+        ('style="margin-right:0.0359em;"', 'style="margin-right:.04em"'),
+        ('style="top:-1.8723em;margin-left:0em;"', 'style="top:-1.87em"'),
+        ('style="height:10.5em;x:0.0012em;"', 'style="height:10.5em;x:0em"'),
+        ("<mn>0.1234em</mn>", "<mn>0.1234em</mn>"),
+        ("<semantics><mi>x</mi><annotation>x</annotation></semantics>", "<mi>x</mi>"),
+        (
+            "<msub><mi>K</mi><mi>max</mi><mo>\u2061</mo></msub>",
+            "<msub><mi>K</mi><mi>max</mi></msub>",
+        ),
+    ],
+)
+def test_formulas_are_light(long: str, short: str) -> None:
+    assert mathematics.lighter(long) == short
+
+
 def test_fonts_hold_the_characters_of_the_book(tmp_path: Path) -> None:
     folder = ROOT / "book" / "_theme" / "fonts"
     text = fonts.characters(["<p>x = &eacute;</p>"])
