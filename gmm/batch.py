@@ -223,11 +223,8 @@ class Batch:
         self.transposed = np.ascontiguousarray(self.features.T)  # (n, P)
         self.prior = prior
 
-    def scaled_prior(self, n_components: int) -> Prior | None:
-        """The prior of fits with this many components, for the scaled rows."""
-        if self.prior is None:
-            return None
-        prior = self.prior(n_components)
+    def scaled(self, prior: Prior) -> Prior:
+        """A prior of the rows, for the scaled rows."""
         return Prior(
             (prior.mean - self.mean) / self.scale,
             prior.scale / self.scale**2,
@@ -327,8 +324,7 @@ class _Unseen:
         of_one = {}  # a component, by the number of components of its mixture
         i, j, _ = packing(batch.n_features)
         for k in set(sizes.tolist()):
-            prior = batch.scaled_prior(k)
-            assert prior is not None
+            prior = batch.scaled(batch.prior(k))
             centre = features(prior.mean[:, None], "full", np.empty((batch.size, 1)))[:, 0]
             of_one[k] = (
                 prior.mean_precision * centre,

@@ -35,6 +35,15 @@ def inertia(X: Floats, centres: Floats) -> float:
     return float((cdist(X, centres) ** 2).min(axis=1).sum())
 
 
+def test_rows_too_many_to_keep_give_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit: their blocks are made anew in each pass."""
+    X = gmm.datasets.iris().X
+    kept = kmeans(X, 3, random_state=0)
+    monkeypatch.setattr("gmm.kmeans.ROW_MEMORY", 0)
+    for again, before in zip(kmeans(X, 3, random_state=0), kept, strict=True):
+        np.testing.assert_array_equal(again, before)
+
+
 @pytest.mark.usefixtures("looks_at")
 def test_kmeans_ends_in_a_fixed_point_as_good_as_scikit_learns() -> None:
     X = gmm.datasets.iris().X

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,24 @@ def test_covariances_about_held_means_are_second_moments() -> None:
             scatter += prior.scale + prior.mean_precision * np.outer(step, step)
             n += prior.covariance_weight
         np.testing.assert_allclose(fit.mixture.covariances[0], scatter / n, rtol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["VVV", "VVI", "VII"])
+def test_a_component_a_milliardth_as_wide_as_the_data_has_collapsed(family: str) -> None:
+    """Not singular, but of a likelihood that says nothing; thirty times as wide it is a fit."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 4))  # plain numbers serve up to three features
+    X /= X.std(axis=0)
+    for width, collapsed in ((3e-10, True), (3e-8, False)):
+        spot = rng.standard_normal((20, 4))
+        X[:20] = width * (spot - spot.mean(axis=0)) / spot.std(axis=0)
+        covariances = [width**2 * np.eye(4), np.eye(4)]
+        start = gmm.Mixture([0.05, 0.95], np.zeros((2, 4)), covariances)
+        options: dict[str, Any] = {"start": start, "max_iter": 3, "tol": 0.0}
+        if collapsed:
+            message = "component 0 has almost no width"
+            with pytest.raises(gmm.SingularCovarianceError, match=message):
+                gmm.fit(X, 2, family, **options)
+        else:
+            fit = gmm.fit(X, 2, family, **options)
+            np.testing.assert_allclose(np.sqrt(fit.mixture.variances[0]), width, rtol=1e-6)
