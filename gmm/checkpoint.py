@@ -14,7 +14,8 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce, singledispatch
 from operator import add
@@ -24,9 +25,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from gmm.checks import FloatArray, as_count, shown
+from gmm.checks import FileFormatError, FloatArray, as_count, shown
 from gmm.mixture import Mixture
-from gmm.persistence import read_tree, write_tree
+from gmm.persistence import UNREADABLE, read_tree, write_tree
 from gmm.prior import Prior
 from gmm.rows import Source
 
@@ -100,7 +101,12 @@ class Checkpoint:
             tree = read_tree(self.path, FILE_FORMAT, FILE_VERSION)
         except FileNotFoundError:
             return None
-        others = _differences(tree["subject"], self.subject)
+        if not (isinstance(tree, dict) and {"subject", "contents"} <= set(tree)):
+            raise self.damaged("no fit")
+        there = tree["subject"]
+        if not isinstance(there, dict):
+            raise self.damaged("a fit of nothing")
+        others = _differences(there, self.subject)
         if others:
             raise ValueError(
                 f"checkpoint: expected that of this fit, got {self.path} with {', '.join(others)}; "
@@ -108,6 +114,18 @@ class Checkpoint:
             )
         found: Tree = tree["contents"]
         return found
+
+    def damaged(self, what: object) -> FileFormatError:
+        """The error of a file that holds something else than a fit writes."""
+        return FileFormatError(f"{self.path}: expected a {FILE_FORMAT}, got {what}")
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """What goes wrong while a fit goes to where the file says is the fault of the file."""
+        try:
+            yield
+        except UNREADABLE as error:
+            raise self.damaged(f"{type(error).__name__}: {error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +187,37 @@ class Checkpoint:
         """Delete the file: the fit is over."""
         self.latest = None
         self.path.unlink(missing_ok=True)
+
+
+def checked_numbers(values: object, name: str, size: int | None = None) -> FloatArray:
+    """A vector of numbers of a checkpoint, at least one; of the given size, if there is one."""
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "if":
+        raise ValueError(f"{name} that are no numbers")
+    if len(values) != (max(1, len(values)) if size is None else size):
+        raise ValueError(f"{name} of {len(values)} numbers")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} that are not finite")
+    return values
+
+
+def checked_mixture(value: object, family: str, n_components: int, n_features: int) -> Mixture:
+    """A mixture of a checkpoint, of the family and sizes of the fit."""
+    if not isinstance(value, Mixture):
+        raise ValueError("no mixture")
+    if (value.family, *value.means.shape) != (family, n_components, n_features):
+        raise ValueError("a mixture of another kind")
+    return value
+
+
+def checked_kept(value: Any, family: str, n_components: int, n_features: int) -> dict[int, Mixture]:
+    """The mixtures that the trace keeps, by their iterations."""
+    numbers, mixtures = value
+    kept = dict(zip(numbers, mixtures, strict=True))
+    if not all(type(number) is int for number in kept):
+        raise ValueError("iterations that are no numbers")
+    for mixture in kept.values():
+        checked_mixture(mixture, family, n_components, n_features)
+    return kept
 
 
 def checked_path(
@@ -313,9 +362,22 @@ def set_inner_state(helper: object, state: Tree) -> None:
     """Let an object, made in the same way, remember what :func:`inner_state` has told."""
     for name, value in state.items():
         current = getattr(helper, name)
+        _refuse_another_kind(name, value, current)
         if isinstance(current, deque):
             current.extend(value)
         elif hasattr(current, "__dict__"):
             set_inner_state(current, value)
         else:
             setattr(helper, name, _held(value))
+
+
+def _refuse_another_kind(name: str, value: object, current: object) -> None:
+    """Raise if a number, a text or a container takes the place of something else."""
+    kinds: tuple[type | tuple[type, ...], ...] = (bool, (int, float), str, (list, deque))
+    for kind in kinds:
+        if isinstance(current, kind):
+            if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+                raise ValueError(f"{name} of another kind")
+            return
+    if hasattr(current, "__dict__") and not isinstance(value, dict):
+        raise ValueError(f"{name} of another kind")

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -45,10 +46,12 @@ UNREADABLE = (
     LookupError,
     MemoryError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
     OverflowError,
     struct.error,
+    TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -281,6 +284,11 @@ def _mixture(family: str, weights: FloatArray, means: FloatArray, stored: FloatA
     shape = stored_shape(FAMILIES[family], k, d)
     if weights.shape != (k,) or stored.shape != shape:
         raise ValueError("a mixture of arrays that do not fit together")
+    for array in (weights, means, stored):
+        if array.dtype != np.float64 or not np.isfinite(array).all():
+            raise ValueError("a mixture of other things than numbers")
+    if not (weights >= 0).all() or abs(weights.sum() - 1.0) > 1e-6:
+        raise ValueError("a mixture whose weights are no probabilities")
     return Mixture.from_stored(weights, means, stored, family)
 
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm.checks import (
+    FileFormatError,
     FloatArray,
     SingularCovarianceError,
     as_matrix,
@@ -406,7 +408,18 @@ def loaded(X: Any) -> Any:
     path = os.fspath(X)
     if not path.endswith(".npy"):
         raise ValueError(f"X: expected the path of a .npy file, got {path!r}")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (
+        ValueError,
+        TypeError,
+        EOFError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TokenError,
+    ) as error:
+        raise FileFormatError(f"X: expected a file of an array, got {path!r}: {error}") from None
 
 
 class _Batches:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from gmm.checkpoint import Checkpoint, inner_state, set_inner_state
+from gmm.checkpoint import (
+    Checkpoint,
+    checked_kept,
+    checked_mixture,
+    checked_numbers,
+    inner_state,
+    set_inner_state,
+)
 from gmm.checks import EmptyComponentError, SingularCovarianceError, as_choice, as_count, read_only
 from gmm.convergence import NATURAL, Ascent, PlainEM, State, ascent
 from gmm.families import FAMILIES
@@ -110,6 +117,11 @@ class Problem:
     steps: Any
     bar: Bar
     checkpoint: Checkpoint | None = None
+
+    @property
+    def form(self) -> tuple[str, int, int]:
+        """The family, the number of components and that of features of all its mixtures."""
+        return self.family, self.n_components, self.rows.n_features
 
     @property
     def start_ridge(self) -> float:
@@ -320,18 +332,36 @@ class Course:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go to where a checkpoint was; the statistics are found again, by one pass."""
-        self.log_likelihoods = saved["log_likelihoods"].tolist()
-        self.objectives = saved["objectives"].tolist()
-        self.seconds = saved["seconds"].tolist()
-        self.passes = saved["passes"].tolist()
-        self.mixtures = dict(zip(*saved["kept"], strict=True))
-        parameters = self.steps.restored(saved["parameters"])
-        set_inner_state(self.way, saved["way"])
-        set_inner_state(self.rule, saved["rule"])
-        self.gain, self.em_steps = saved["gain"], saved["em_steps"]
-        self.is_near = saved["is_near"]
+        assert self.problem.checkpoint is not None
+        with self.problem.checkpoint.restoring():
+            parameters = self._restored(saved)
         self.state = State(parameters, self.steps.expect(parameters)[0], self.objectives[-1])
         self.began = time.perf_counter() - self.seconds[-1]
         self.n_iter = len(self.objectives) - 1
         self.problem.bar.advance(self.passes[-1])
         LOGGER.info("the run goes on from iteration %d of a checkpoint", self.n_iter)
+
+    def _restored(self, saved: dict[str, Any]) -> Any:
+        """Take over all that a checkpoint says but for the statistics; return the parameters."""
+        values = checked_numbers(saved["log_likelihoods"], "log-likelihoods")
+        self.log_likelihoods = values.tolist()
+        self.objectives, self.seconds, self.passes = (
+            checked_numbers(saved[name], name, len(values)).tolist()
+            for name in ("objectives", "seconds", "passes")
+        )
+        if not all(type(number) is int for number in self.passes):
+            raise ValueError("passes that are no counts")
+        self.mixtures = checked_kept(saved["kept"], *self.problem.form)
+        parameters = self.steps.restored(saved["parameters"])
+        checked_mixture(self.steps.mixture(parameters), *self.problem.form)
+        set_inner_state(self.way, saved["way"])
+        set_inner_state(self.rule, saved["rule"])
+        rules = [(r.name, r.tol, r.total_weight) for r in (self.rule, self.problem.rule)]
+        if rules[0] != rules[1]:
+            raise ValueError("another stopping rule")
+        present = (self.gain, self.em_steps, self.is_near)
+        self.gain, self.em_steps, self.is_near = (saved[n] for n in ("gain", "em_steps", "is_near"))
+        found = (self.gain, self.em_steps, self.is_near)
+        if [type(value) for value in found] != [type(value) for value in present]:
+            raise ValueError("a state of another kind")
+        return parameters

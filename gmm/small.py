@@ -147,6 +147,11 @@ class SmallSteps:
     def restored(self, saved: dict[str, Any]) -> list[Component]:
         """The parameters of which :meth:`saved` has told."""
         components: list[Component] = saved["components"]
+        table = np.array(components)
+        if table.shape != self.theta.shape or table.dtype != np.float64:
+            raise ValueError("components of another kind")
+        if not np.isfinite(table).all() or not (table[:, 0] > 0).all():
+            raise ValueError("components of other things than numbers")
         self.loaded = None if saved["loaded"] is None else (components, saved["loaded"])
         return components
 

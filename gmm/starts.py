@@ -7,8 +7,10 @@ from dataclasses import astuple
 from math import inf
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm.checkpoint import checked_kept, checked_mixture, checked_numbers
 from gmm.checks import IntArray, SingularCovarianceError, read_only
 from gmm.initial import starting_mixture
 from gmm.mixture import Mixture
@@ -129,13 +131,25 @@ class Starts:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go to where a checkpoint was: its seeds take the place of those that were drawn."""
-        self.seeds = saved["seeds"]
-        self.runs = [Run(*values) for values in saved["runs"]]
-        if saved["failure"] is not None:
-            self.failure = SingularCovarianceError(saved["failure"])
-        if saved["best"] is not None:
-            self.best = _restored(saved["best"])
-        self.course = saved["course"]
+        assert self.problem.checkpoint is not None
+        form = self.problem.form
+        with self.problem.checkpoint.restoring():
+            seeds = checked_numbers(saved["seeds"], "seeds", len(self.seeds))
+            if seeds.dtype.kind != "i" or seeds.min() < 0:
+                raise ValueError("seeds that are no counts")
+            self.seeds = seeds.astype(np.int64)
+            self.runs = [_run(values) for values in saved["runs"]]
+            if len(self.runs) > len(seeds):
+                raise ValueError(f"{len(self.runs)} runs from {len(seeds)} starts")
+            if saved["failure"] is not None:
+                self.failure = SingularCovarianceError(str(saved["failure"]))
+            if saved["best"] is not None:
+                self.best = _restored(saved["best"], *form)
+            if len(self.runs) == len(seeds) and self.best is None and self.failure is None:
+                raise ValueError("runs that have come to nothing")
+            self.course = saved["course"]
+            if self.course is not None:
+                checked_mixture(self.course["start"], *form)
 
 
 def _saved(outcome: Outcome) -> dict[str, Any]:
@@ -149,8 +163,20 @@ def _saved(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _restored(saved: dict[str, Any]) -> Outcome:
-    kept = dict(zip(*saved["kept"], strict=True))
-    log_likelihood, seconds, passes = (read_only(part) for part in saved["trace"])
-    trace = Trace(log_likelihood, seconds, passes, kept)
-    return Outcome(saved["mixture"], trace, Run(*saved["run"]), saved["objective"])
+def _restored(saved: dict[str, Any], family: str, n_components: int, n_features: int) -> Outcome:
+    kept = checked_kept(saved["kept"], family, n_components, n_features)
+    log_likelihood, seconds, passes = (checked_numbers(part, "a trace") for part in saved["trace"])
+    if not len(log_likelihood) == len(seconds) == len(passes):
+        raise ValueError("a trace of unequal parts")
+    trace = Trace(read_only(log_likelihood), read_only(seconds), read_only(passes), kept)
+    mixture = checked_mixture(saved["mixture"], family, n_components, n_features)
+    return Outcome(mixture, trace, _run(saved["run"]), float(saved["objective"]))
+
+
+def _run(values: Any) -> Run:
+    """A run that is over."""
+    log_likelihood, n_iter, reason, passes = values
+    kinds = (type(log_likelihood), type(n_iter), type(reason), type(passes))
+    if kinds != (float, int, str, int):
+        raise ValueError("a run of another kind")
+    return Run(log_likelihood, n_iter, reason, passes)

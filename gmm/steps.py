@@ -78,8 +78,14 @@ class MixtureSteps:
 
     def restored(self, saved: dict[str, Any]) -> Mixture:
         """The parameters of which :meth:`saved` has told, after :meth:`begin` with their start."""
-        self.made = saved["made"]
         mixture: Mixture = saved["mixture"]
+        made: Mixture | None = saved["made"]
+        if made is not None and (made.family, made.means.shape) != (
+            mixture.family,
+            mixture.means.shape,
+        ):
+            raise ValueError("mixtures of different kinds")
+        self.made = made
         return mixture
 
     def expect(self, parameters: Mixture) -> tuple[Statistics, float]:
