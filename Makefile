@@ -2,6 +2,7 @@
 # make test      checks everything: style, types, package, book, site
 # make coverage  lists the lines and branches of the package that its tests do not reach
 # make mutants   changes the steps of EM in every small way, and lists what no test notices
+# make fuzz      looks for faults of the package in random cases, new ones each time, for some minutes
 # make bench     times the package beside its peers and counts the passes of its accelerations, and
 #                writes the tables of the chapters about these
 # make dist      builds wheel and source distribution into dist/, and runs the package's tests on what
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test coverage mutants bench pages dist pins clean
+.PHONY: book test coverage mutants fuzz bench pages dist pins clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -58,6 +59,9 @@ pages: $(READY)
 pins: $(READY)
 	$(BIN)/uv pip compile requirements.in --upgrade --universal --python-version 3.11.5 --generate-hashes \
 		--no-annotate --no-strip-extras --quiet --custom-compile-command "make pins" --output-file requirements.txt
+
+fuzz: $(READY)
+	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz
 
 clean:
 	rm -rf _build build dist *.egg-info book/node_modules mutants .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
