@@ -507,9 +507,7 @@ class _Running:
         packed = self.precisions[:, i, j]
         packed *= factors
         narrowness = packed @ (-2.0 / d * batch.covariance[i, j])
-        narrow = (narrowness >= 0) & (
-            narrowness < 1 / NARROWEST
-        )  # zero for equal rows
+        narrow = (narrowness >= 0) & (narrowness < 1 / NARROWEST)  # zero for equal rows
         sick |= ~(narrow & np.isfinite(self.log_determinants))
         self.narrowness = np.where(sick, np.inf, narrowness)
         constants = log_weights(self.weights)

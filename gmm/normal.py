@@ -39,7 +39,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
-    r"""Lower triangular factors, :math:`\boldsymbol L \boldsymbol L^{\mathsf T} = \boldsymbol\Sigma`.
+    """Lower triangular factors: times their transposes, they are the covariances.
 
     Parameters
     ----------

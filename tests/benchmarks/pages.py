@@ -27,11 +27,12 @@ from playwright.sync_api import Browser, Request
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "book" / "_ext")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
+from book.conftest import Handler  # noqa: E402
+from book.test_site import PAGES, PHONE  # noqa: E402
+
 import browser as chromium  # noqa: E402 -- where it is stands in the line above
 import node_tools  # noqa: E402
-from tests.book.conftest import Handler  # noqa: E402
-from tests.book.test_site import PAGES, PHONE  # noqa: E402
 
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networking"
