@@ -176,6 +176,10 @@ def fit(
 
     Notes
     -----
+    A feature that varies must have a range from 1e-130 to 1e130, and the weights a sum from 1e-40
+    to 1e40, so that every square and sum is a number; else the message says which to give in
+    another unit.
+
     An interrupt (Ctrl-C) ends the fit; what was reached is returned, with the reason
     "interrupted". Each iteration reads the rows once; one more pass gives the log-likelihood of the
     last parameters. Without a ridge the log-likelihood never decreases (:prf:ref:`thm-monotone`).
