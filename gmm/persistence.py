@@ -104,7 +104,9 @@ def save(mixture: Mixture, path: str | os.PathLike[str]) -> None:
     ----------
     mixture : Mixture
     path : path
-        An existing file is replaced; a reader sees all of the new one, or the old one.
+        An existing file is replaced; a reader sees all of the new one, or the old one. The arrays
+        of an ``.npz`` file stand in it uncompressed, so that a small file cannot claim much memory
+        when it is read; :func:`load` refuses one that was compressed since.
     """
     fields: dict[str, Any] = {
         "format": FILE_FORMAT,
