@@ -13,12 +13,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm.cached import cached_property
 from gmm.checks import FloatArray, IntArray, SingularCovarianceError
 from gmm.chunks import chunks, room_for, weighted_shares
 from gmm.families import FAMILIES, Groups, Scatter, inverse_update
@@ -588,29 +588,35 @@ class _Running:
         return are_plausible(self.families.tolist(), smallest, narrowness, self.batch.n_features)
 
     def _outcome(self, i: int, objective: float, plausible: bool, converged: bool) -> Outcome:
-        batch, start = self.batch, int(self.groups.starts[i])
+        start = int(self.groups.starts[i])
         mine = slice(start, start + int(self.groups.sizes[i]))
-        parameters = None
-        if not self.singular[i]:
-            inverses = np.asarray(np.linalg.inv(self.precisions[mine]), dtype=np.float64)
-            covariances = 0.5 * (inverses + np.swapaxes(inverses, 1, 2))
-            parameters = (
-                self.weights[mine],
-                batch.mean + batch.scale * self.means[mine],
-                batch.scale**2 * covariances,
-            )
+        parameters = None if self.singular[i] else self._parameters(mine)
         return Outcome(
             str(self.families[i]),
             float(self.log_likelihoods[i]),
             objective,
             parameters,
-            0.0 if self.singular[i] else float(self.counts[mine].min()),
+            0.0 if parameters is None else float(self.counts[mine].min()),
             self.expected[mine],
             self.theta[mine],
             float(self.narrowness[mine].max()),
             plausible,
             converged,
             Notes(self.history, self.seconds, len(self.history), int(self.positions[i])),
+        )
+
+    def _parameters(self, mine: slice) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """The parameters of a fit in the units of the data; None if a covariance is singular."""
+        try:
+            inverses = np.asarray(np.linalg.inv(self.precisions[mine]), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            return None
+        covariances = 0.5 * (inverses + np.swapaxes(inverses, 1, 2))
+        batch = self.batch
+        return (
+            self.weights[mine],
+            batch.mean + batch.scale * self.means[mine],
+            batch.scale**2 * covariances,
         )
 
     def left(self) -> bool:

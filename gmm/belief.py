@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import ClassVar, Self, cast
 
 import numpy as np
 
+from gmm.cached import cached_property
 from gmm.checks import FloatArray, read_only
 from gmm.families import FAMILIES
 from gmm.mixture import Mixture, log_sum_exp

@@ -200,6 +200,24 @@ def as_ridge(value: object) -> float:
     return ridge
 
 
+def refuse_lost_ridge(ridge: float, least: FloatArray, greatest: FloatArray) -> None:
+    """Raise if a component of no width but a ridge might be so narrow that squares overflow.
+
+    Parameters
+    ----------
+    ridge : float
+        Zero for none.
+    least, greatest : array (d,)
+        The range of each feature.
+    """
+    smallest = float((greatest - least).max() / FARTHEST) ** 2
+    if 0 < ridge < smallest:
+        raise ValueError(
+            f"ridge: expected 0, or a variance of at least {smallest:.3g} for data with such a "
+            f"range, got {ridge:.3g}"
+        )
+
+
 def refuse_extreme_variances(variances: FloatArray, name: str) -> None:
     """Raise if positive variances, or their reciprocals, are near the end of the numbers' range."""
     wrong = (variances > 0) & ~((variances >= 1 / WIDEST) & (variances <= WIDEST))

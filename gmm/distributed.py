@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm import threads
+from gmm.cached import cached_property
 from gmm.checkpoint import Digest, digest_of
 from gmm.checks import as_matrix, as_sample_weight, refuse_non_finite
 from gmm.mixture import Mixture

@@ -32,12 +32,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm.cached import cached_property
 from gmm.checks import FloatArray, IntArray, as_choice
 
 __all__ = [

@@ -22,7 +22,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 from statistics import NormalDist
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm.cached import cached_property
 from gmm.checks import (
     ConvergenceWarning,
     FloatArray,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -27,6 +27,7 @@ from gmm.checks import (
     as_generator,
     as_non_negative,
     as_ridge,
+    refuse_lost_ridge,
 )
 from gmm.criteria import aic, bic, icl
 from gmm.em import fit
@@ -135,7 +136,12 @@ def select(
             "criterion: 'cv' needs rows in an array, and no missing values; take another criterion"
         )
     width, precision = as_ridge(ridge), as_non_negative(tol, "tol")
+    refuse_lost_ridge(width, rows.survey.least, rows.survey.greatest)
     folds = as_count(n_folds, "n_folds", minimum=2)
+    if criterion == "cv" and folds > rows.n_rows:
+        raise ValueError(
+            f"n_folds: expected at most one for each of the {rows.n_rows} rows, got {folds}"
+        )
     rng = as_generator(random_state)
     believed = Priors.of(prior, rows)
     if not width and believed is None:
@@ -294,7 +300,8 @@ class Selection:
     def ranking(self) -> list[tuple[str, int, float]]:
         """Family, number of components and criterion of all that may be chosen, best first."""
         cells = [cell for cell in self._found() if not self.reason(*cell)] or self._found()
-        return sorted(((*cell, self.value(*cell)) for cell in cells), key=lambda item: item[2])
+        values = [(*cell, self.value(*cell)) for cell in cells]
+        return sorted((item for item in values if item[2] < inf), key=lambda item: item[2])
 
     def plot(self, ax: Any = None, kind: str = "curves") -> Any:
         """The criterion as curves over K, or as a heat map (:func:`gmm.plots.selection`)."""
@@ -415,7 +422,7 @@ class Selection:
     def _choose(self) -> None:
         """Finish the fits that might be the best, and find which one is."""
         ranking = self.ranking()
-        if not ranking[0][2] < inf:
+        if not ranking:
             raise SingularCovarianceError(
                 "criterion: expected a cell with a fit in every fold, got none whose covariances "
                 "are not singular; give fewer components or a positive ridge"
@@ -516,7 +523,9 @@ def held_out(
         bar.describe(f"fold {i + 1} of {n_folds}")
         seen, unseen = rows.subset(fold != i), rows.subset(fold == i)
         possible = [cell for cell in cells if cell[1] <= seen.n_rows]
-        found = search(seen, possible, rng, ridge=ridge, prior=priors, hierarchical=False)
+        found: Mapping[Cell, Outcome] = {}
+        if possible:
+            found = search(seen, possible, rng, ridge=ridge, prior=priors, hierarchical=False)
         for cell in cells:
             if cell in found:
                 totals[cell] += found[cell].mixture.log_likelihood(unseen.X, unseen.weights)

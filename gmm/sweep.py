@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property, reduce, singledispatch
+from functools import reduce, singledispatch
 from itertools import pairwise
 from math import ceil, prod
 from operator import add
@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 
 from gmm import threads
+from gmm.cached import cached_property
 from gmm.checks import FloatArray
 from gmm.e_step import e_step
 from gmm.mixture import Mixture

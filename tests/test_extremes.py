@@ -165,3 +165,45 @@ def test_a_selection_with_a_prior_bears_components_without_rows() -> None:
     X = np.array([[-1.98e-38], [-9.01e-38]])
     found = gmm.select(X, range(1, 4), "V", prior="default", ridge=1e-3, random_state=0)
     assert np.isfinite(found.best.log_likelihood)
+
+
+class TestSelectionOfFewRows:
+    """What random cases have found in tables of a few rows."""
+
+    def test_cells_without_a_value_are_not_ranked(self) -> None:
+        X = np.array(
+            [
+                [-3.28220122, 1.69000757],
+                [-3.4945373, -4.55499338],
+                [-3.51246315, 1.94242724],
+                [4.97132997, 0.95428653],
+                [-3.57097417, 1.11056367],
+                [-3.54296228, 1.77867956],
+                [3.70790669, 0.35819734],
+                [4.08359518, 0.09566669],
+            ]
+        )
+        found = gmm.select(X, range(1, 4), "VVV", criterion="cv", n_folds=2, random_state=0)
+        assert [cell[:2] for cell in found.ranking()] == [("VVV", 1)]
+        assert found.table[1, 0] == np.inf  # a fold without a fit
+
+    def test_a_covariance_without_an_inverse_is_no_fit(self) -> None:
+        X = np.array(
+            [
+                [-1020.27916915, 3.52140502, -393.73999347],
+                [-1022.06581474, 2.49139171, -390.40768573],
+                [-1022.79703578, 4.15391649, -392.64692473],
+            ]
+        )
+        with pytest.raises(gmm.SingularCovarianceError):
+            gmm.select(X, range(1, 4), "VVV", random_state=0)
+
+    def test_more_folds_than_rows(self) -> None:
+        with pytest.raises(ValueError, match="^n_folds: expected at most one for each of the 3"):
+            gmm.select([[0.0], [1.0], [3.0]], [1], "E", criterion="cv", n_folds=4)
+
+    def test_no_ridge_that_is_nothing_beside_the_data(self) -> None:
+        X = np.random.default_rng(0).standard_normal((9, 2)) * [1.0, 1e125]
+        for call in (gmm.fit, gmm.select):
+            with pytest.raises(ValueError, match="^ridge: expected 0, or a variance of at least"):
+                call(X, 1 if call is gmm.fit else [1], ridge=1e-73)

@@ -34,7 +34,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 #: estimators say some of it in scikit-learn's words.
 NAMED = re.compile(
     r"(X|X \(rows of positive weight[a-z ]*\)|block|blocks|start|family|families|n_components|"
-    r"n_clusters|sample_weight|ridge|prior|missing|means|mean|weights|covariances|covariance|scale|"
+    r"n_clusters|n_folds|sample_weight|ridge|prior|missing|means|mean|weights|covariances|covariance|scale|"
     r"indices|known|values|n_starts|data|k|criterion|accelerate|degrees_of_freedom|other|step|"
     r"covariances of component \d+): "
     r"|a component has collapsed: "
