@@ -199,11 +199,11 @@ class TestSelectionOfFewRows:
             gmm.select(X, range(1, 4), "VVV", random_state=0)
 
     def test_more_folds_than_rows(self) -> None:
-        with pytest.raises(ValueError, match="^n_folds: expected at most one for each of the 3"):
+        with pytest.raises(ValueError, match=r"^n_folds: expected at most one for each of the 3"):
             gmm.select([[0.0], [1.0], [3.0]], [1], "E", criterion="cv", n_folds=4)
 
     def test_no_ridge_that_is_nothing_beside_the_data(self) -> None:
         X = np.random.default_rng(0).standard_normal((9, 2)) * [1.0, 1e125]
         for call in (gmm.fit, gmm.select):
-            with pytest.raises(ValueError, match="^ridge: expected 0, or a variance of at least"):
+            with pytest.raises(ValueError, match=r"^ridge: expected 0, or a variance of at least"):
                 call(X, 1 if call is gmm.fit else [1], ridge=1e-73)
