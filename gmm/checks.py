@@ -7,6 +7,7 @@ returns the argument in the form in which the package uses it, or raises.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,18 @@ class ConvergenceWarning(UserWarning):
 
 class MissingDataWarning(UserWarning):
     """Rows in which every value is missing say nothing, and were left out."""
+
+
+#: What NumPy raises for a file that is no array, or whose header says what cannot be.
+NO_ARRAY = (
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+)
 
 
 class FileFormatError(ValueError):
@@ -198,24 +211,6 @@ def as_ridge(value: object) -> float:
     ridge = as_non_negative(value, "ridge")
     refuse_extreme_variances(np.array([ridge]), "ridge")
     return ridge
-
-
-def refuse_lost_ridge(ridge: float, least: FloatArray, greatest: FloatArray) -> None:
-    """Raise if a component of no width but a ridge might be so narrow that squares overflow.
-
-    Parameters
-    ----------
-    ridge : float
-        Zero for none.
-    least, greatest : array (d,)
-        The range of each feature.
-    """
-    smallest = float((greatest - least).max() / FARTHEST) ** 2
-    if 0 < ridge < smallest:
-        raise ValueError(
-            f"ridge: expected 0, or a variance of at least {smallest:.3g} for data with such a "
-            f"range, got {ridge:.3g}"
-        )
 
 
 def refuse_extreme_variances(variances: FloatArray, name: str) -> None:

@@ -24,7 +24,6 @@ from gmm.checks import (
     as_generator,
     as_non_negative,
     as_ridge,
-    refuse_lost_ridge,
 )
 from gmm.convergence import ACCELERATIONS
 from gmm.families import FAMILIES, parse_family
@@ -210,7 +209,7 @@ def fit(
     )
     name = parse_family(family, rows.n_features)
     width = as_ridge(ridge)
-    refuse_lost_ridge(width, rows.survey.least, rows.survey.greatest)
+    rows.refuse_lost_ridge(width)
     refuse_unknown_start(start)
     if as_count(n_starts, "n_starts") > 1 and (not isinstance(start, str) or start == "octant"):
         raise ValueError(

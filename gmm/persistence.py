@@ -21,13 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm.checks import FileFormatError, FloatArray
+from gmm.checks import NO_ARRAY, FileFormatError, FloatArray
 from gmm.families import FAMILIES, stored_shape
 from gmm.mixture import Mixture
 
@@ -40,18 +39,13 @@ _FIELDS = ("format", "version", "family", "weights", "means", "covariances")
 MOST_BYTES = 2**31
 #: What reading a file that is not ours, or is damaged, may raise.
 UNREADABLE = (
+    *NO_ARRAY,
     OSError,
     AttributeError,
-    EOFError,
     LookupError,
     MemoryError,
     RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    OverflowError,
     struct.error,
-    TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

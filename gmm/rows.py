@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm.cached import cached_property
 from gmm.checks import (
+    FARTHEST,
+    NO_ARRAY,
     FileFormatError,
     FloatArray,
     SingularCovarianceError,
@@ -199,6 +200,21 @@ class Source(ABC):
             raise SingularCovarianceError(
                 f"X: feature {constant[0]} is constant, so every covariance is singular; leave the "
                 "feature out, or give a positive ridge"
+            )
+
+    def refuse_lost_ridge(self, ridge: float) -> None:
+        """Raise if a component of no width but a ridge might be so narrow that squares overflow.
+
+        Parameters
+        ----------
+        ridge : float
+            Zero for none.
+        """
+        smallest = float((self.survey.greatest - self.survey.least).max() / FARTHEST) ** 2
+        if 0 < ridge < smallest:
+            raise ValueError(
+                f"ridge: expected 0, or a variance of at least {smallest:.3g} for data with such a "
+                f"range, got {ridge:.3g}"
             )
 
 
@@ -411,15 +427,7 @@ def loaded(X: Any) -> Any:
         raise ValueError(f"X: expected the path of a .npy file, got {path!r}")
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except (
-        ValueError,
-        TypeError,
-        EOFError,
-        OverflowError,
-        RecursionError,
-        SyntaxError,
-        TokenError,
-    ) as error:
+    except NO_ARRAY as error:
         raise FileFormatError(f"X: expected a file of an array, got {path!r}: {error}") from None
 
 

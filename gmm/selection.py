@@ -27,7 +27,6 @@ from gmm.checks import (
     as_generator,
     as_non_negative,
     as_ridge,
-    refuse_lost_ridge,
 )
 from gmm.criteria import aic, bic, icl
 from gmm.em import fit
@@ -136,7 +135,7 @@ def select(
             "criterion: 'cv' needs rows in an array, and no missing values; take another criterion"
         )
     width, precision = as_ridge(ridge), as_non_negative(tol, "tol")
-    refuse_lost_ridge(width, rows.survey.least, rows.survey.greatest)
+    rows.refuse_lost_ridge(width)
     folds = as_count(n_folds, "n_folds", minimum=2)
     if criterion == "cv" and folds > rows.n_rows:
         raise ValueError(

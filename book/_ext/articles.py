@@ -11,13 +11,12 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
+from page_body import ASIDE
 from page_frame import slug
 from site_builder import public_name
 
 SPAN = re.compile(r"<(/?)span\b[^>]*>")
 FORMULA = '<span class="katex'
-#: What stands for a formula while the rest of the page is worked on.
-ASIDE = re.compile("\x02(\\d+)\x03")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Article:
     title: str
     body: str  # HTML, without the formulas
     formulas: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The number and the title."""
+        return f"{self.number} {self.title}".strip()
 
     def soup(self) -> BeautifulSoup:
         """Return the body, parsed, with a mark in the place of each formula."""

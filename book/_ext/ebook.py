@@ -135,7 +135,7 @@ def write(
     for article in articles:
         body, shown = convert(article, articles, base)
         pictures |= shown
-        content = PAGE.format(title=html.escape(label(article)), body=body)
+        content = PAGE.format(title=html.escape(article.label), body=body)
         properties = "mathml" if "<math" in body else ""
         pages.append(page(f"{article.name}.xhtml", content, properties))
     front = f'<section class="cover"><img src="cover.png" alt="{html.escape(title)}"/></section>'
@@ -184,17 +184,12 @@ def picture(path: Path) -> Item:
     return Item(f"images/{path.name}", TYPES[path.suffix], path.read_bytes())
 
 
-def label(article: Article) -> str:
-    """Return an article's number and title."""
-    return f"{article.number} {article.title}".strip()
-
-
 def contents(articles: Iterable[Article]) -> str:
     """Return the contents, which the reader's device shows too."""
     parts = []
     for part, group in groupby(articles, key=lambda article: article.part):
         rows = "".join(
-            f'<li><a href="{a.name}.xhtml">{html.escape(label(a))}</a></li>' for a in group
+            f'<li><a href="{a.name}.xhtml">{html.escape(a.label)}</a></li>' for a in group
         )
         parts.append(f"<li><span>{html.escape(part)}</span><ol>{rows}</ol></li>")
     body = f'<nav epub:type="toc"><h1>Contents</h1><ol>{"".join(parts)}</ol></nav>'

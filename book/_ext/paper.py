@@ -200,17 +200,12 @@ def documents(articles: Sequence[Article]) -> Iterator[str]:
             f'<main><article id="{article.name}">{body}</article></main>'
             f"<div hidden>{own}{links}</div>"
         )
-        yield sheet(label(article), ARTICLE_STYLE, content)
+        yield sheet(article.label, ARTICLE_STYLE, content)
 
 
 def anchor(name: str, fragment: str) -> str:
     """Return the name of a place in the whole book."""
     return f"{name}--{fragment}" if fragment else name
-
-
-def label(article: Article) -> str:
-    """Return an article's number and title."""
-    return f"{article.number} {article.title}".strip()
 
 
 def sheet(title: str, style: str, body: str) -> str:
@@ -246,7 +241,7 @@ def running_heads(articles: Sequence[Article], lengths: Sequence[int], title: st
     for article, length in zip(articles, lengths, strict=True):
         for i in range(length):
             number += 1
-            names = f"<span>{html.escape(title)}</span><span>{html.escape(label(article))}</span>"
+            names = f"<span>{html.escape(title)}</span><span>{html.escape(article.label)}</span>"
             head = f'<div class="head">{names}</div>' if i else ""
             sheets.append(f'<div class="sheet">{head}<div class="number">{number}</div></div>')
     return sheet(title, HEADS_STYLE, "".join(sheets))

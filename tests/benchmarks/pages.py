@@ -15,27 +15,22 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Request
+from playwright.sync_api import Browser
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
-from book.conftest import Handler  # noqa: E402
-from book.test_site import PAGES, PHONE  # noqa: E402
+from book.conftest import served  # noqa: E402
+from book.test_site import PAGES, PHONE, weights  # noqa: E402
 
 import browser as chromium  # noqa: E402 -- where it is stands in the line above
 import node_tools  # noqa: E402
 
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
-FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networking"
+FLAGS = " ".join(["--headless=new", *chromium.FLAGS])
 SLOWER = 4
 LONGEST = """
 window.longest = 0;
@@ -43,16 +38,6 @@ new PerformanceObserver((list) => {
   for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
 }).observe({ type: "longtask", buffered: true });
 """
-
-
-@contextmanager
-def served(site: Path) -> Iterator[str]:
-    """Serve a folder, and yield its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
 
 
 def judged(url: str, program: str) -> dict[str, Any]:
@@ -96,18 +81,11 @@ def measured(browser: Browser, url: str) -> dict[str, float]:
     page.add_init_script(LONGEST)
     session = context.new_cdp_session(page)
     session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
-    sizes = []
-
-    def note(request: Request) -> None:
-        if request.resource_type != "image":
-            sizes.append(request.sizes()["responseBodySize"])
-
-    page.on("requestfinished", note)
-    page.goto(url, wait_until="networkidle")
+    sizes = weights(page, url)
     page.wait_for_timeout(500)
     longest = page.evaluate("window.longest")
     context.close()
-    return {"kB": round(sum(sizes) / 1000, 1), "longest task ms": round(longest)}
+    return {"kB": round(sum(sizes.values()) / 1000, 1), "longest task ms": round(longest)}
 
 
 def main() -> None:

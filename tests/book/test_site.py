@@ -122,21 +122,26 @@ def test_page_loads_fits_and_is_accessible(visit: Visit, address: str, path: str
     assert visit.foreign == []
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_page_is_light(browser: Browser, address: str, path: str) -> None:
-    """Not more than 200 kB come to a phone when it opens the page, figures aside."""
-    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]  # as above
-    page = context.new_page()
+def weights(page: Page, url: str) -> dict[str, int]:
+    """Open an address, and return the bytes of all that comes but for figures."""
     came: dict[str, int] = {}
 
     def note(request: Request) -> None:
         if request.resource_type != "image":
-            came[request.url.removeprefix(address)] = request.sizes()["responseBodySize"]
+            came[request.url] = request.sizes()["responseBodySize"]
 
     page.on("requestfinished", note)
-    page.goto(address + path, wait_until="networkidle")
+    page.goto(url, wait_until="networkidle")
+    return came
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_light(browser: Browser, address: str, path: str) -> None:
+    """Not more than 200 kB come to a phone when it opens the page, figures aside."""
+    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]  # as above
+    came = weights(context.new_page(), address + path)
     context.close()
-    assert came[path] > 1000
+    assert came[address + path] > 1000
     assert sum(came.values()) <= 200_000, came
 
 
