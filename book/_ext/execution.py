@@ -3,7 +3,8 @@
 Results are kept from one build to the next. They depend on more than the chapter, so the place
 where they are kept bears the fingerprint of the package, the data, the pinned requirements and the
 version of Python: after a change in any of these all chapters run again. Chapters without results
-are run side by side before Sphinx reads them one by one.
+are run side by side before Sphinx reads them one by one. Their figures bear no date, so that the
+same cells draw the same files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 
+DATE = "SOURCE_DATE_EPOCH"  # what Matplotlib, among others, takes for the present if it is set
 CACHES_KEPT = 3  # so that going back to the previous state of the package costs nothing
 
 
@@ -90,13 +93,26 @@ def stale_notebooks(
             yield path, notebook
 
 
+@contextmanager
+def no_date() -> Iterator[None]:
+    """Let the kernels that start meanwhile take the beginning of 1970 for the present."""
+    given = os.environ.get(DATE)
+    os.environ[DATE] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[DATE]
+        if given is not None:
+            os.environ[DATE] = given
+
+
 def run_stale(app: Sphinx, env: SphinxEnvType, docnames: list[str]) -> None:
     """Run the stale chapters side by side, and keep the results of those that succeed.
 
     The others are run again when Sphinx reads them; that reports the error where it belongs.
     """
     stale = list(stale_notebooks(env, docnames))
-    if len(stale) < 2:
+    if not stale:
         return
     workers = min(len(stale), os.cpu_count() or 1)
     log.info("running %d chapters, %d at a time ...", len(stale), workers)
@@ -109,7 +125,7 @@ def run_stale(app: Sphinx, env: SphinxEnvType, docnames: list[str]) -> None:
             notebook, cwd=str(path.parent), timeout=timeout, allow_errors=False
         )
 
-    with ThreadPoolExecutor(workers) as pool:
+    with no_date(), ThreadPoolExecutor(workers) as pool:
         for (path, _), result in zip(stale, pool.map(run, stale), strict=True):
             if result.err is None:
                 bundle = CacheBundleIn(
