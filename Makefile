@@ -7,6 +7,7 @@
 #                writes the tables of the chapters about these
 # make dist      builds wheel and source distribution into dist/, and runs the package's tests on what
 #                they install; NUMPY=lowest, INSTALL=sdist and PYTHON_TO_TEST=python3.12 choose
+# make twice     builds the book two times from the last commit, and compares what came out
 # make pages     loads every page of the built site as a telephone does, and judges it by Lighthouse
 # make pins      chooses the newest versions of what requirements.in names, and writes requirements.txt
 # make clean     deletes what these have made, the virtual environment aside
@@ -17,7 +18,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: book test coverage mutants fuzz bench pages dist pins clean
+.PHONY: book test coverage mutants fuzz bench pages twice dist pins clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -52,6 +53,9 @@ bench: $(READY)
 dist: $(READY)
 	$(BIN)/python tests/packaging/dist.py $(addprefix --numpy=,$(NUMPY)) $(addprefix --install=,$(INSTALL)) \
 		$(addprefix --python=,$(PYTHON_TO_TEST))
+
+twice: $(READY)
+	$(BIN)/python tests/packaging/twice.py
 
 pages: $(READY)
 	$(BIN)/python tests/benchmarks/pages.py tests/benchmarks/pages.csv

@@ -160,7 +160,7 @@ def write(
         "book/package.opf": package.encode(),
         **{f"book/{item.name}": item.content for item in items},
     }
-    pack(files, target, modified)
+    pack(files, target)
 
 
 def date_of(root: Path) -> datetime.datetime:
@@ -254,15 +254,14 @@ def unfold(soup: BeautifulSoup) -> None:
         details.name = "div"
 
 
-def pack(files: dict[str, bytes], target: Path, modified: datetime.datetime) -> None:
+def pack(files: dict[str, bytes], target: Path) -> None:
     """Write the archive, which appears whole or not at all; its type comes first in it."""
-    time = modified.timetuple()[:6]
 
     def entries() -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        first = zipfile.ZipInfo("mimetype", time)
+        first = zipfile.ZipInfo("mimetype")
         yield first, b"application/epub+zip"
         for name, content in files.items():
-            info = zipfile.ZipInfo(name, time)
+            info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
             yield info, content
 

@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 import browser
+import fonts
 import hero
 import lab
 import page_body
@@ -21,6 +22,16 @@ from site_builder import BookBuilder, public_name
 
 DESCRIPTION = 158  # characters that a search engine shows
 TAG = re.compile("<.*?>")
+#: The text fonts that a page fetches before all else, and what in its text calls for them. If they
+#: come late the page does without (``font-display: optional``), so that no line moves.
+TEXT_FONTS = {
+    "text-400": re.compile(""),
+    "text-600": re.compile(""),
+    "ui-400": re.compile(""),
+    "ui-600": re.compile(""),
+    "text-400i": re.compile('<em|"proof-head"'),
+    "code-400": re.compile("<code|<pre"),
+}
 
 
 def slug(docname: str) -> str:
@@ -40,6 +51,13 @@ def describe(env: BuildEnvironment, docname: str) -> str:
         if len(text) > 60:
             return textwrap.shorten(text, DESCRIPTION, placeholder=" …")
     return ""
+
+
+def needed_fonts(body: str) -> list[str]:
+    """Return the files of the fonts that a page, and the formulas of its beginning, are set in."""
+    text = [f"fonts/{name}" for name, mark in TEXT_FONTS.items() if mark.search(body)]
+    beginning = "<section".join(body.split("<section", 3)[:3])
+    return text + [f"katex/fonts/{name}" for name in fonts.math_characters([beginning])]
 
 
 class Contents:
@@ -130,8 +148,7 @@ class Frame:
             "book_indexed": in_book,
             "book_text": self.contents.descriptions.get(pagename)
             or f"{plain} – {app.config.html_title}",
-            "book_has_math": 'class="katex' in body,
-            "book_has_api": 'class="sig ' in body,
+            "book_fonts": needed_fonts(body),
             "book_title": app.env.titles[pagename].astext() if in_book else plain,
             "book_notebook": f"_sources/{public_name(pagename)}.ipynb"
             if notebook.exists()

@@ -30,7 +30,9 @@ HERE = "http://book.invalid/"
 #: The address of the other pieces of the PDF, until they are joined.
 ELSEWHERE = f"{HERE}elsewhere#"
 #: Changes with what is done here, so that the cache holds nothing of an earlier way.
-VERSION = 1
+VERSION = 2
+#: The style of the site, and what it says of fonts that come late: a printer waits for them.
+STYLE, LATE = "_static/book.css", "font-display:optional"
 
 SHEET = """<!DOCTYPE html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{title}</title>
@@ -81,7 +83,7 @@ def write(
         return False
     cache.mkdir(parents=True, exist_ok=True)
     look = hashlib.sha256(f"{VERSION}".encode())
-    for path in [*sorted((site / "_static").rglob("*.woff2")), site / "_static" / "book.css"]:
+    for path in [*sorted((site / "_static").rglob("*.woff2")), site / STYLE]:
         look.update(path.read_bytes())
     with browser.launched(program) as chromium:
         press = Press(chromium, site, cache, look.hexdigest())
@@ -135,7 +137,10 @@ class Press:
 
         def answer(route: Route) -> None:
             path = unquote(urlsplit(route.request.url).path).lstrip("/")
-            if path:
+            if path == STYLE:
+                css = (self.site / path).read_text(encoding="utf-8")
+                route.fulfill(body=css.replace(LATE, "font-display:block"), content_type="text/css")
+            elif path:
                 route.fulfill(path=self.site / path)
             else:
                 route.fulfill(body=document, content_type="text/html; charset=utf-8")
@@ -358,12 +363,15 @@ class Tags:
 
     Every page, and every link on it, bears the number under which the tree's table finds its tags
     (``StructParents``). Pieces count from zero each, so the numbers of the later ones are moved.
+    The cells of tables name the heads that they stand under. Chromium's names change from one
+    printing to the next, so the heads of the book are named anew, in their order.
     """
 
     def __init__(self, book: Pdf) -> None:
         self.book = book
         self.numbers = Array()
         self.kinds = Dictionary()
+        self.heads = Array()
         self.next = 0
         self.root = book.make_indirect(Dictionary(Type=Name.StructTreeRoot, K=Array()))
 
@@ -386,16 +394,45 @@ class Tags:
                     note.StructParent = int(note.StructParent) + self.next
         for kind, standard in tree.get("/RoleMap", Dictionary()).items():
             self.kinds[kind] = standard
+        self.name_heads(tree)
         self.next += largest + 1
+
+    def name_heads(self, tree: pikepdf.Object) -> None:
+        """Name the heads of tables anew, and let their cells know."""
+        names: dict[str, String] = {}
+        cells = []
+        for element in elements(tree):
+            if "/ID" in element:
+                name = String(f"head-{len(self.heads) // 2 + 1:06}")
+                names[str(element.ID)] = element.ID = name
+                self.heads.extend([name, element])
+            own = element.get("/A", Array())
+            kinds = own if isinstance(own, Array) else [own]
+            cells += [kind for kind in kinds if "/Headers" in kind]
+        for cell in cells:
+            cell.Headers = Array(names[str(old)] for old in cell.Headers)
 
     def finish(self) -> None:
         """Give the book its tree."""
         self.root.ParentTree = self.book.make_indirect(Dictionary(Nums=self.numbers))
         self.root.ParentTreeNextKey = self.next
+        self.root.IDTree = self.book.make_indirect(Dictionary(Names=self.heads))
         if len(self.kinds.keys()):
             self.root.RoleMap = self.kinds
         self.book.Root.StructTreeRoot = self.root
         self.book.Root.MarkInfo = Dictionary(Marked=True)
+
+
+def elements(tree: pikepdf.Object) -> Iterator[pikepdf.Object]:
+    """Yield the elements of a tree of tags, in their order."""
+    waiting = [tree]
+    while waiting:
+        element = waiting.pop()
+        yield element
+        inner = element.get("/K", Array())
+        below = inner if isinstance(inner, Array) else [inner]
+        inside = [child for child in below if isinstance(child, Dictionary) and "/S" in child]
+        waiting += reversed(inside)
 
 
 def number_tree(node: pikepdf.Object) -> Iterator[tuple[int, pikepdf.Object]]:

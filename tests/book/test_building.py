@@ -18,6 +18,32 @@ import node_tools
 from .conftest import ROOT
 from .small_book import SmallBook
 
+#: Cells whose results would show when they were made.
+UNSTEADY = """
+```{code-cell} ipython3
+%config InlineBackend.figure_formats = ["svg"]
+import matplotlib.pyplot as plt
+plt.rcParams["svg.hashsalt"] = "book"
+figure, axes = plt.subplots()
+axes.plot([1, 2])
+glue("line", figure, display=False)
+plt.close(figure)
+```
+
+```{glue:figure} line
+:alt: A line that rises.
+
+A line.
+```
+
+```{code-cell} ipython3
+import time
+print("at once", flush=True)
+time.sleep(0.5)
+print("later")
+```
+"""
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> SmallBook:
@@ -114,6 +140,27 @@ def test_ledger_fails_the_build(book: SmallBook, file: str, old: str, new: str, 
     assert result.returncode != 0
     assert re.search(rf"WARNING: the ledger: .*{sign}", result.stdout)
     assert book.home.exists()
+
+
+def test_two_builds_give_the_same_bytes(book: SmallBook) -> None:
+    """Neither the date of a figure nor the moments at which a cell prints leave a trace.
+
+    An EPUB must bear a date: that of the commit, which this book has not.
+    """
+    book.add(UNSTEADY)
+    sites = []
+    for _ in range(2):
+        shutil.rmtree(book.root / "_build")
+        result = book.build()
+        assert result.returncode == 0, result.stdout
+        html = book.home.parent
+        files = (path for path in html.rglob("*.*") if path.is_file() and path.suffix != ".epub")
+        sites.append({path.relative_to(html): path.read_bytes() for path in files})
+    assert any(path.suffix == ".svg" and path.parent.name == "_images" for path in sites[0])
+    assert any(path.suffix == ".pdf" for path in sites[0])
+    assert [path for path in sites[0] if sites[0][path] != sites[1].get(path)] == []
+    assert sites[0].keys() == sites[1].keys()
+    assert book.page().count("output stream") == 2
 
 
 def test_second_build_of_a_broken_book_fails_too(book: SmallBook) -> None:

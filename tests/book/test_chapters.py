@@ -99,3 +99,18 @@ def test_derivations_and_cases_point_to_each_other() -> None:
         for path in (derivation, case)
     }
     assert {path.stem for path in (*derivations, *cases)} - {path.stem for path in paired} == set()
+
+
+def test_pages_that_measure_times_say_so_and_are_listed() -> None:
+    """What differs from one build to the next is known, at its page and in one place."""
+    said, timed = {}, set()
+    for path in (ROOT / "book").glob("*/*.md"):
+        text = path.read_text(encoding="utf-8")
+        (label,) = re.findall(r"^\((ch-[\w-]+)\)=", text, re.MULTILINE)[:1] or [path.stem]
+        if measured := re.search(r"^measured: (.+)$", text[: text.find("\n---\n")], re.MULTILINE):
+            said[label] = measured[1]
+        if re.search(r"\b(?:perf_counter|process_time|timeit|seconds\.append)\b", text):
+            timed.add(label)
+    assert timed == said.keys()
+    listed = (ROOT / "book" / "appendices" / "reproducing.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| \{ref\}`(ch-[\w-]+)` \| (.+?) \|$", listed, re.MULTILINE)) == said

@@ -269,6 +269,23 @@ def test_pdf_of_the_book_is_tagged_and_its_links_lead_somewhere(published: Path)
         assert set(wanted) <= set(numbers)
 
 
+def test_cells_of_the_books_tables_name_their_heads(published: Path) -> None:
+    with pikepdf.open(published / "gaussian-mixtures.pdf") as book:
+        tree = book.Root.StructTreeRoot
+        names = list(map(str, tree.IDTree.Names))[::2]
+        assert names == sorted(set(names))
+        heads = dict(zip(names, list(tree.IDTree.Names)[1::2], strict=True))
+        assert all(str(head.ID) == name and str(head.S) == "/TH" for name, head in heads.items())
+        attributes = [
+            attribute
+            for element in paper.elements(tree)
+            for attribute in element.get("/A", [])
+            if "/Headers" in attribute
+        ]
+        assert len(attributes) > 1000
+        assert {str(name) for found in attributes for name in found.Headers} <= heads.keys()
+
+
 def test_home_page_links_to_the_editions(site: Path) -> None:
     home = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     links = [str(link["href"]) for link in home.select("a.edition")]

@@ -41,6 +41,13 @@ PASS_OVER = """async () => {
 }"""
 
 
+# Notes by how much the layout shifts, as browsers measure it.
+NOTE_SHIFTS = """
+  const shifts = [];
+  const note = (list) => shifts.push(...list.getEntries().map((entry) => entry.value));
+  new PerformanceObserver(note).observe({ type: "layout-shift", buffered: true });
+"""
+
 # The HTML of a formula is hidden from assistive technology, which reads its MathML; it is most of
 # the page, so it is taken away. A heading of a table that is a formula looks empty to axe, but
 # test_no_heading_of_a_table_is_empty looks closer.
@@ -143,6 +150,22 @@ def test_page_is_light(browser: Browser, address: str, path: str) -> None:
     context.close()
     assert came[address + path] > 1000
     assert sum(came.values()) <= 200_000, came
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_moves_while_a_page_comes(browser: Browser, address: str, path: str) -> None:
+    """Cumulative layout shift, of a telephone and of a screen, is under two hundredths."""
+    for viewport in (PHONE, DESKTOP):
+        context = browser.new_context(viewport=viewport)  # type: ignore[arg-type]  # as above
+        context.add_init_script(NOTE_SHIFTS)
+        page = context.new_page()
+        page.goto(address + path, wait_until="networkidle")
+        page.evaluate("document.fonts.ready.then(() => true)")
+        shifts = page.evaluate("shifts")
+        fonts = page.evaluate("[...document.fonts].filter((f) => f.status === 'loaded').length")
+        context.close()
+        assert fonts >= 3
+        assert sum(shifts) < 0.02, shifts
 
 
 @pytest.mark.parametrize("path", ["mixtures/bound.html", "appendices/matrix_calculus.html"])
