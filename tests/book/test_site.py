@@ -43,8 +43,8 @@ PASS_OVER = """async () => {
 
 # Notes by how much the layout shifts, as browsers measure it.
 NOTE_SHIFTS = """
-  const shifts = [];
-  const note = (list) => shifts.push(...list.getEntries().map((entry) => entry.value));
+  window.shifts = [];
+  const note = (list) => window.shifts.push(...list.getEntries().map((entry) => entry.value));
   new PerformanceObserver(note).observe({ type: "layout-shift", buffered: true });
 """
 
@@ -159,8 +159,9 @@ def test_nothing_moves_while_a_page_comes(browser: Browser, address: str, path: 
         context = browser.new_context(viewport=viewport)  # type: ignore[arg-type]  # as above
         context.add_init_script(NOTE_SHIFTS)
         page = context.new_page()
-        page.goto(address + path, wait_until="networkidle")
+        page.goto(address + path)
         page.evaluate("document.fonts.ready.then(() => true)")
+        page.wait_for_timeout(100)
         shifts = page.evaluate("shifts")
         fonts = page.evaluate("[...document.fonts].filter((f) => f.status === 'loaded').length")
         context.close()
