@@ -206,6 +206,15 @@ def refuse_far(points: FloatArray, least: FloatArray, greatest: FloatArray, name
         )
 
 
+def refuse_distant(far: FloatArray, centre: str) -> None:
+    """Raise if there are rows ``(n, d)`` so far from a centre that squares are not numbers."""
+    if len(far):
+        raise ValueError(
+            f"X: expected rows whose squared distances from {centre} are numbers, got "
+            f"{shown(far[0].tolist())}, too far away"
+        )
+
+
 def as_ridge(value: object) -> float:
     """A variance to be added to others, zero for none."""
     ridge = as_non_negative(value, "ridge")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gmm.checks import FloatArray, IntArray, as_indices
 from gmm.mixture import Mixture
@@ -163,17 +163,22 @@ def cloud(
     size: float | FloatArray = 16.0,
     opacity: float | FloatArray = 1.0,
 ) -> None:
-    """Rows of two features in the marker and colour of their components, one cloud for each."""
-    sizes = np.broadcast_to(size, len(points))
-    opacities = np.broadcast_to(opacity, len(points))
+    """Rows of two features in the marker and colour of their components, one cloud for each.
+
+    A size for all is given to matplotlib as one number: its files then hold the marker once.
+    """
+
+    def of(mine: NDArray[np.bool_], value: float | FloatArray) -> Any:
+        return value if np.ndim(value) == 0 else np.asarray(value)[mine]
+
     for k in range(n_components):
         mine = owner == k
         ax.scatter(
             points[mine, 0],
             points[mine, 1],
-            s=sizes[mine],
+            s=of(mine, size),
             marker=marker(k),
             c=[colour(k)],
-            alpha=opacities[mine],
+            alpha=of(mine, opacity),
             linewidths=0,
         )

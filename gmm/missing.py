@@ -36,9 +36,9 @@ from gmm.checks import (
     as_generator,
     as_matrix,
     as_sample_weight,
+    refuse_distant,
     refuse_extreme,
     refuse_non_finite,
-    shown,
 )
 from gmm.m_step import m_step
 from gmm.mixture import Mixture
@@ -607,12 +607,7 @@ def _completed(X: FloatArray, mixture: Mixture) -> Iterator[tuple[Group, Complet
         with np.errstate(over="ignore", invalid="ignore"):
             made = completion(group, mixture)
         sound = (made.log_densities > OF_ZERO) & np.isfinite(made.residuals).all(axis=(1, 3))
-        if not sound.all():
-            far = X[group.places[~sound][0]]
-            raise ValueError(
-                "X: expected rows whose squared distances from the components are numbers, got "
-                f"{shown(far.tolist())}, too far from them"
-            )
+        refuse_distant(X[group.places[~sound]], "the components")
         yield group, made
 
 

@@ -30,10 +30,10 @@ from gmm.checks import (
     as_probabilities,
     as_vector,
     read_only,
+    refuse_distant,
     refuse_extreme,
     refuse_extreme_variances,
     refuse_non_finite,
-    shown,
 )
 from gmm.families import (
     FAMILIES,
@@ -376,12 +376,7 @@ class Mixture:
         """The same by :func:`log_joint`, −∞ for components that are too far away for numbers."""
         joint = np.ascontiguousarray(self.log_joint(block).T)
         joint[np.isnan(joint)] = -np.inf  # the distance was a difference of infinities
-        greatest = joint.max(axis=0)
-        if not greatest.min() > OF_ZERO:
-            raise ValueError(
-                f"X: expected rows whose squared distances from a component are numbers, got "
-                f"{shown(block[greatest.argmin()].tolist())}, too far from all of them"
-            )
+        refuse_distant(block[~(joint.max(axis=0) > OF_ZERO)], "a component")
         return joint
 
     def _by_blocks(

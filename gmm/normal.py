@@ -26,10 +26,10 @@ from gmm.checks import (
     as_sample_weight,
     as_vector,
     read_only,
+    refuse_distant,
     refuse_extreme,
     refuse_extreme_variances,
     refuse_non_finite,
-    shown,
 )
 
 __all__ = ["Normal", "cholesky", "inverse_lower", "log_determinant"]
@@ -290,12 +290,7 @@ class Normal:
         with np.errstate(over="ignore", invalid="ignore"):
             whitened = (rows - self.mean) @ inverse_lower(self.cholesky).T
             squares: FloatArray = np.einsum("ij,ij->i", whitened, whitened)
-        if not np.isfinite(squares).all():
-            far = rows[int(np.argmin(np.isfinite(squares)))]
-            raise ValueError(
-                "X: expected rows whose squared distances from the mean are numbers, got "
-                f"{shown(far.tolist())}, too far from it"
-            )
+        refuse_distant(rows[~np.isfinite(squares)], "the mean")
         return squares
 
     def log_density(self, X: ArrayLike) -> FloatArray:

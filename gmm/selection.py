@@ -498,6 +498,7 @@ def cross_validated(
     rows = as_rows(X, sample_weight, min_rows=as_count(n_folds, "n_folds", minimum=2))
     cell = (parse_family(family, rows.n_features), k)
     width = as_ridge(ridge)
+    rows.refuse_lost_ridge(width)
     return held_out(rows, [cell], n_folds, as_generator(random_state), width)[cell]
 
 

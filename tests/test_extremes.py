@@ -205,6 +205,11 @@ class TestSelectionOfFewRows:
 
     def test_no_ridge_that_is_nothing_beside_the_data(self) -> None:
         X = np.random.default_rng(0).standard_normal((9, 2)) * [1.0, 1e125]
-        for call in (partial(gmm.fit, X, 1), partial(gmm.select, X, [1])):
+        cross_validated = gmm.selection.cross_validated
+        for call in (
+            partial(gmm.fit, X, 1),
+            partial(gmm.select, X, [1]),
+            partial(cross_validated, X, 1),
+        ):
             with pytest.raises(ValueError, match=r"^ridge: expected 0, or a variance of at least"):
                 call(ridge=1e-73)

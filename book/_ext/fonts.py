@@ -46,6 +46,10 @@ PLAIN = "KaTeX_Main-Regular"
 #: Classes that mean a font only within these others.
 WITHIN = dict.fromkeys(("size1", "size2", "size3", "size4"), "delimsizing")
 
+#: What stands in italics, by the style of the site and that of browsers.
+ITALICS = re.compile(
+    r'<(em|i|cite|dfn|var)\b[^>]*>.*?</\1>|<span class="proof-head">.*?</span>', re.DOTALL
+)
 FORMULA = '<span class="katex-html"'
 TOKEN = re.compile(r'<span(?: class="([^"]*)")?[^>]*>|(</span>)|<[^>]*>|([^<]+)')
 
@@ -54,6 +58,11 @@ def characters(pages: Iterable[str]) -> str:
     """Return the characters of the pages' texts, in order, and those of any keyboard."""
     found = {c for page in pages for c in html.unescape(re.sub("<[^>]*>", "", page))}
     return "".join(sorted(found | set(printable.strip()) | {" "}))
+
+
+def italic_characters(pages: Iterable[str]) -> str:
+    """Return the characters that the pages set in italics, in order, and those of any keyboard."""
+    return characters(match[0] for page in pages for match in ITALICS.finditer(page))
 
 
 def math_characters(pages: Iterable[str]) -> dict[str, str]:
@@ -114,7 +123,8 @@ def cut(font: Path, text: str, target: Path) -> None:
 def copy(fonts: Mapping[Path, str], cache: Path, target: Path) -> None:
     """Put fonts with their characters into a folder; they are made anew only for other ones."""
     named = "\n".join(f"{path.name} {text}" for path, text in fonts.items())
-    ready = cache / hashlib.sha256(named.encode()).hexdigest()[:16]
+    way = Path(__file__).read_bytes()  # other versions of this file may cut otherwise
+    ready = cache / hashlib.sha256(named.encode() + way).hexdigest()[:16]
     if not ready.exists():
         shutil.rmtree(cache, ignore_errors=True)
         making = cache / "making"

@@ -22,8 +22,8 @@ from site_builder import BookBuilder, public_name
 
 DESCRIPTION = 158  # characters that a search engine shows
 TAG = re.compile("<.*?>")
-#: The text fonts that a page fetches before all else, and what in its text calls for them. If they
-#: come late the page does without (``font-display: optional``), so that no line moves.
+#: The text fonts that a page fetches before all else, and what in its beginning calls for them. If
+#: they come late the page does without (``font-display: optional``), so that no line moves.
 TEXT_FONTS = {
     "text-400": re.compile(""),
     "text-600": re.compile(""),
@@ -54,9 +54,9 @@ def describe(env: BuildEnvironment, docname: str) -> str:
 
 
 def needed_fonts(body: str) -> list[str]:
-    """Return the files of the fonts that a page, and the formulas of its beginning, are set in."""
-    text = [f"fonts/{name}" for name, mark in TEXT_FONTS.items() if mark.search(body)]
+    """Return the files of the fonts that the beginning of a page is set in."""
     beginning = "<section".join(body.split("<section", 3)[:3])
+    text = [f"fonts/{name}" for name, mark in TEXT_FONTS.items() if mark.search(beginning)]
     return text + [f"katex/fonts/{name}" for name in fonts.math_characters([beginning])]
 
 

@@ -200,6 +200,7 @@ def copy_fonts(
     """Copy the fonts that the pages use; return the names of those of the formulas."""
     text, formulas = fonts.characters(pages), fonts.math_characters(pages)
     used = dict.fromkeys(sorted(text_fonts.glob("*.woff2")), text)
+    used[text_fonts / "text-400i.woff2"] = fonts.italic_characters(pages)
     fonts.copy(used, cache / "fonts", static / "fonts")
     shutil.copyfile(text_fonts / "OFL.txt", static / "fonts" / "OFL.txt")
     used = {math_fonts / f"{name}.woff2": own for name, own in formulas.items()}
