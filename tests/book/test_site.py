@@ -132,7 +132,7 @@ def test_page_loads_fits_and_is_accessible(visit: Visit, address: str, path: str
 def weights(page: Page, url: str) -> dict[str, int]:
     """Open an address, and return the bytes of all that comes but for figures."""
     ended: list[Request] = []
-    page.on("requestfinished", ended.append)
+    page.on("requestfinished", lambda request: ended.append(request))
     page.goto(url, wait_until="networkidle")
     return {
         request.url: request.sizes()["responseBodySize"]
