@@ -4,7 +4,7 @@ Results are kept from one build to the next. They depend on more than the chapte
 where they are kept bears the fingerprint of the package, the data, the pinned requirements and the
 version of Python: after a change in any of these all chapters run again. Chapters without results
 are run side by side before Sphinx reads them one by one. Their figures bear no date, so that the
-same cells draw the same files.
+same cells draw the same files, and what a cell prints is one text.
 """
 
 from __future__ import annotations
@@ -93,6 +93,20 @@ def stale_notebooks(
             yield path, notebook
 
 
+def join_streams(notebook: nbformat.NotebookNode) -> None:
+    """Join what a cell prints: in how many pieces it comes depends on the moment."""
+    for cell in notebook.cells:
+        outputs: list[nbformat.NotebookNode] = []
+        for output in cell.get("outputs", []):
+            before = outputs[-1] if outputs else None
+            if before and output.get("name") and output["name"] == before.get("name"):
+                before["text"] += output["text"]
+            else:
+                outputs.append(output)
+        if outputs:
+            cell["outputs"] = outputs
+
+
 @contextmanager
 def no_date() -> Iterator[None]:
     """Let the kernels that start meanwhile take the beginning of 1970 for the present."""
@@ -128,6 +142,7 @@ def run_stale(app: Sphinx, env: SphinxEnvType, docnames: list[str]) -> None:
     with no_date(), ThreadPoolExecutor(workers) as pool:
         for (path, _), result in zip(stale, pool.map(run, stale), strict=True):
             if result.err is None:
+                join_streams(result.nb)
                 bundle = CacheBundleIn(
                     result.nb, str(path), data={"execution_seconds": result.time}
                 )

@@ -38,7 +38,7 @@ A line.
 
 ```{code-cell} ipython3
 import time
-print("at once", flush=True)
+print("at once", end=" ", flush=True)
 time.sleep(0.5)
 print("later")
 ```
@@ -160,7 +160,7 @@ def test_two_builds_give_the_same_bytes(book: SmallBook) -> None:
     assert any(path.suffix == ".pdf" for path in sites[0])
     assert [path for path in sites[0] if sites[0][path] != sites[1].get(path)] == []
     assert sites[0].keys() == sites[1].keys()
-    assert book.page().count("output stream") == 2
+    assert "at once later" in book.page()
 
 
 def test_second_build_of_a_broken_book_fails_too(book: SmallBook) -> None:
