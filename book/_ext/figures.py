@@ -23,17 +23,21 @@ def dark_rules(colours: Mapping[str, str]) -> str:
 def for_both_themes(svg: str, colours: Mapping[str, str]) -> str:
     """Return one of Matplotlib's SVG files, smaller, and with the colours of the dark theme.
 
-    Places have two decimals, hundredths of a point. Inside ``<img>`` the rule follows the page's
-    ``color-scheme``, and so also the theme switch. What is not Matplotlib's is returned unchanged.
+    Inside ``<img>`` the rule follows the page's ``color-scheme``, and so also the theme switch.
+    What is not Matplotlib's is returned unchanged.
     """
     if "<!DOCTYPE" not in svg[:600] or "<defs>" not in svg:
         return svg
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r">\s+<", "><", svg)
-    svg = PLACES.sub(lambda place: LONG_DECIMAL.sub(r"\1", place[0]), svg)
     style = f"<style>@media(prefers-color-scheme:dark){{{dark_rules(colours)}}}</style>"
     return svg.replace("<defs>", f"{style}<defs>", 1)
+
+
+def rounded(svg: str) -> str:
+    """Return an SVG file whose places have two decimals: of Matplotlib's, hundredths of a point."""
+    return PLACES.sub(lambda place: LONG_DECIMAL.sub(r"\1", place[0]), svg)
 
 
 def size(path: Path) -> tuple[int, int] | None:

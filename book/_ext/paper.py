@@ -13,9 +13,10 @@ import html
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pikepdf
@@ -378,7 +379,7 @@ class Tags:
     def add(self, piece: Pdf, start: int) -> None:
         """Take in the tags of a piece whose pages stand in the book already."""
         tree = self.book.copy_foreign(piece.Root.StructTreeRoot)
-        for element in tree.K if isinstance(tree.K, Array) else [tree.K]:
+        for element in listed(tree, "/K"):
             element.P = self.root
             self.root.K.append(element)
         largest = -1
@@ -406,9 +407,7 @@ class Tags:
                 name = String(f"head-{len(self.heads) // 2 + 1:06}")
                 names[str(element.ID)] = element.ID = name
                 self.heads.extend([name, element])
-            own = element.get("/A", Array())
-            kinds = own if isinstance(own, Array) else [own]
-            cells += [kind for kind in kinds if "/Headers" in kind]
+            cells += [kind for kind in listed(element, "/A") if "/Headers" in kind]
         for cell in cells:
             cell.Headers = Array(names[str(old)] for old in cell.Headers)
 
@@ -429,10 +428,14 @@ def elements(tree: pikepdf.Object) -> Iterator[pikepdf.Object]:
     while waiting:
         element = waiting.pop()
         yield element
-        inner = element.get("/K", Array())
-        below = inner if isinstance(inner, Array) else [inner]
-        inside = [child for child in below if isinstance(child, Dictionary) and "/S" in child]
-        waiting += reversed(inside)
+        below = [child for child in listed(element, "/K") if isinstance(child, Dictionary)]
+        waiting += reversed([child for child in below if "/S" in child])
+
+
+def listed(element: pikepdf.Object, key: str) -> Iterable[Any]:
+    """Return what stands under a key, which is no array where it is one thing."""
+    value = element.get(key, Array())
+    return value if isinstance(value, Array) else [value]
 
 
 def number_tree(node: pikepdf.Object) -> Iterator[tuple[int, pikepdf.Object]]:

@@ -218,7 +218,8 @@ def copy_pictures(
             continue
         if name.endswith(".svg"):
             svg = (source / name).read_text(encoding="utf-8")
-            (target / name).write_text(figures.for_both_themes(svg, colours), encoding="utf-8")
+            svg = figures.rounded(figures.for_both_themes(svg, colours))
+            (target / name).write_text(svg, encoding="utf-8")
         else:
             shutil.copyfile(source / name, target / name)
 

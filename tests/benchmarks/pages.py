@@ -23,11 +23,11 @@ from playwright.sync_api import Browser
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book" / "_ext")]
-from book.conftest import served  # noqa: E402
-from book.test_site import PAGES, PHONE, weights  # noqa: E402
+from book.conftest import served  # noqa: E402 -- where these are stands in the line above
+from book.test_site import PAGES, PHONE, weights  # noqa: E402 -- likewise
 
-import browser as chromium  # noqa: E402 -- where it is stands in the line above
-import node_tools  # noqa: E402
+import browser as chromium  # noqa: E402 -- likewise
+import node_tools  # noqa: E402 -- likewise
 
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 FLAGS = " ".join(["--headless=new", *chromium.FLAGS])

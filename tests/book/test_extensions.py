@@ -353,6 +353,11 @@ class TestFigures:
         assert "metadata" not in svg
         assert '[style*="fill: #112233"]{fill:#eeddcc!important}' in svg
 
+    def test_places_have_two_decimals_and_nothing_else_has(self) -> None:
+        svg = '<g transform="scale(0.015625)"><path d="M1.2399 -2 L 3.5 0.001"/><use x="9.87654"/>'
+        expected = '<g transform="scale(0.015625)"><path d="M1.23 -2 L 3.5 0.00"/><use x="9.87"/>'
+        assert figures.rounded(svg) == expected
+
     def test_other_drawings_stay_as_they_are(self) -> None:
         assert figures.for_both_themes("<svg/>", {"#112233": "#eeddcc"}) == "<svg/>"
 

@@ -20,7 +20,6 @@ from .test_site import Visit
 sys.path.insert(0, str(ROOT / "book" / "_lab"))
 
 import lab as lab_files
-from figures import for_both_themes
 
 LOADING = 120_000  # milliseconds; a busy machine is slow
 READY = 8.0  # seconds from a local server
@@ -95,14 +94,14 @@ def test_a_chapter_run_in_the_page_gives_what_the_build_gave(
         np.testing.assert_allclose(
             np.array(here, float), np.array(there, float), rtol=1e-10, atol=1e-10, err_msg=name
         )
-    for name in figures:  # their places have two decimals: roundings may part them by one unit
-        here, there = map(PATH.findall, (glued[name], for_both_themes(built[name], {})))
+    for name in figures:
+        here, there = (PATH.findall(values[name]) for values in (glued, built))
         assert len(here) == len(there), name
         for one, other in zip(here, there, strict=True):
             np.testing.assert_allclose(
                 np.array(NUMBER.findall(one), float),
                 np.array(NUMBER.findall(other), float),
-                atol=0.0101,
+                atol=1e-5,
                 err_msg=name,
             )
     assert visit.foreign == []
