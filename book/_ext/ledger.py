@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from docutils import nodes
@@ -246,14 +246,14 @@ def check(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 
 class ledger_table(nodes.General, nodes.Element):  # noqa: N801  (docutils' way to name nodes)
-    """Stands for the table until all chapters are read."""
+    """Stands for the tables until all chapters are read."""
 
 
 class LedgerDirective(SphinxDirective):
-    """``{ledger}``: the table of all results."""
+    """``{ledger}``: the tables of all results, one for each chapter."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the place of the table."""
+        """Return the place of the tables."""
         return [ledger_table()]
 
 
@@ -291,36 +291,39 @@ def result_cell(page: str, statement: Statement) -> nodes.Node:
     return lines([*rows, label])
 
 
-def table(page: str, results: Iterable[Result]) -> nodes.table:
-    """Return the table of the ledger: a row for each result, under the title of its chapter."""
+def table(page: str, docname: str, results: Iterable[Result]) -> nodes.table:
+    """Return the table of a chapter, with its title: a row for each result."""
     heads = ["Result", "Package", "Tests"]
     group = nodes.tgroup("", *(nodes.colspec(colwidth=33) for _ in heads), cols=len(heads))
     entries = [nodes.entry("", nodes.paragraph(text, text)) for text in heads]
     group += nodes.thead("", nodes.row("", *entries))
-    body = nodes.tbody()
-    for docname, chapter in groupby(results, key=lambda result: result.docname):
-        title = nodes.paragraph("", "", link(page, "std", "doc", f"/{docname}", nodes.inline()))
-        body += nodes.row("", nodes.entry("", title, morecols=len(heads) - 1), classes=["chapter"])
-        for result in chapter:
-            body += nodes.row(
+    group += nodes.tbody(
+        "",
+        *(
+            nodes.row(
                 "",
                 result_cell(page, result.statement),
                 lines(api_docs.link(page, name) for name in result.code),
                 lines(nodes.literal(name, name) for name in result.tests),
             )
-    group += body
-    return nodes.table("", group, classes=["ledger"])
+            for result in results
+        ),
+    )
+    title = nodes.title("", "", link(page, "std", "doc", f"/{docname}", nodes.inline()))
+    name = f"results-{PurePosixPath(docname).name}".replace("_", "-")
+    return nodes.table("", title, group, classes=["ledger"], ids=[name])
 
 
 class FillLedger(SphinxPostTransform):
-    """Puts the table into its place, before references are resolved."""
+    """Puts the tables into their place, before references are resolved."""
 
     default_priority = 5
 
     def run(self, **kwargs: Any) -> None:
         """Replace each placeholder of the page."""
         for node in list(self.document.findall(ledger_table)):
-            node.replace_self(table(self.env.docname, collect(self.env)))
+            chapters = groupby(collect(self.env), key=lambda result: result.docname)
+            node.replace_self([table(self.env.docname, *chapter) for chapter in chapters])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -36,22 +37,7 @@ LENGTH = re.compile(r"(?<=[:-])(\d*\.\d+)em")
 NOTHING = re.compile(r";margin-left:0em|;(?=\")")
 NUMBERED = ("align", "alignat", "equation", "gather")
 
-PROGRAM = """
-const katex = require("katex");
-const macros = JSON.parse(process.argv[1]);
-const lines = require("readline").createInterface({ input: process.stdin });
-lines.on("line", (line) => {
-  const { tex, display } = JSON.parse(line);
-  const options = { displayMode: display, macros: { ...macros }, strict: "error" };
-  let answer;
-  try {
-    answer = { html: katex.renderToString(tex, options) };
-  } catch (error) {
-    answer = { error: String(error.message || error) };
-  }
-  process.stdout.write(JSON.stringify(answer) + "\\n");
-});
-"""
+PROGRAM = Path(__file__).with_name("formulas.cjs")
 
 
 class TexError(ValueError):
@@ -79,11 +65,11 @@ class Katex:
 
     def _ask(self, tex: str, display: bool) -> dict[str, str]:
         if self._process is None:
-            node_tools.packages(self.folder)
-            command = [node_tools.node_program(), "-e", PROGRAM, json.dumps(self.macros)]
+            modules = node_tools.packages(self.folder)
+            command = [node_tools.node_program(), str(PROGRAM), json.dumps(self.macros)]
             self._process = subprocess.Popen(
                 command,
-                cwd=self.folder,
+                env=os.environ | {"NODE_PATH": str(modules)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 encoding="utf-8",

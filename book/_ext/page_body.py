@@ -12,6 +12,7 @@ from sphinx.util import logging
 
 import figures
 import mathematics
+import section_heights
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,9 @@ log = logging.getLogger(__name__)
 ASIDE = re.compile("\x02(\\d+)\x03")
 FORMULA = re.compile(f"{mathematics.BEFORE}(.*?){mathematics.AFTER}", re.DOTALL)
 HEADING = re.compile(r"h[1-6]")
-#: Code in a page, and the words in it which the theme does not set apart.
-CODE = re.compile(r"<pre>.*?</pre>", re.DOTALL)
+#: Code and signatures in a page, and what in them the theme does not set apart.
+PRE = re.compile(r'<span class="(?:pre|sig-paren)">([^<]*)</span>')
+CODE = re.compile(r'<pre>.*?</pre>|<dt class="sig .*?</dt>', re.DOTALL)
 PLAIN_WORD = re.compile(r'<span class="(?:bp|n|nb|nd|ne|nn|o|p|vm|w)">([^<]*)</span>')
 REPEATED_IDS = "#proof-content, #exercise-content, #solution-content, .proof.admonition#proof"
 
@@ -53,7 +55,11 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     pictures(soup, page, picture)
     references(soup)
     numbers(soup)
-    text = CODE.sub(lambda code: PLAIN_WORD.sub(r"\1", code[0]), str(soup))
+    for hidden in soup.select("dl.field-list .colon, .citation .fn-bracket"):
+        hidden.decompose()
+    section_heights.reserve(soup, ASIDE)
+    text = PRE.sub(r"\1", str(soup))
+    text = CODE.sub(lambda code: PLAIN_WORD.sub(r"\1", code[0]), text)
     return ASIDE.sub(lambda match: formulas[int(match[1])], text)
 
 
@@ -124,12 +130,15 @@ def sidenotes(soup: BeautifulSoup) -> None:
 def tables(soup: BeautifulSoup, formulas: list[str]) -> None:
     """Put each table into a box that scrolls, and is named by the table's caption.
 
-    An empty cell among the headings is no heading.
+    An empty cell among the headings is no heading; below it stand the headings of the rows.
     """
     for cell in soup.find_all("th"):
         if not cell.get_text(strip=True):
             cell.name = "td"
     for table in soup.find_all("table"):
+        if table.select("thead td:first-child"):
+            for cell in table.select("tbody td:first-child"):
+                cell.name, cell["scope"] = "th", "row"
         box = table.wrap(soup.new_tag("div", attrs={"class": "scroll table-box"}))
         caption = table.find("caption")
         if isinstance(caption, Tag):

@@ -218,7 +218,7 @@ def copy_pictures(
             continue
         if name.endswith(".svg"):
             svg = (source / name).read_text(encoding="utf-8")
-            svg = figures.rounded(figures.for_both_themes(svg, colours))
+            svg = figures.for_both_themes(figures.lighter(svg), colours)
             (target / name).write_text(svg, encoding="utf-8")
         else:
             shutil.copyfile(source / name, target / name)

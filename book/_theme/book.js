@@ -4,16 +4,10 @@
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  themeSwitch();
-  searchKey();
-  copyButtons();
-  runButtons();
-  playButtons();
-  labButton();
-  wideBoxes();
-  presentSection();
-  formulaFonts();
-  if (matchMedia("(hover: hover)").matches) previews();
+  // One after the other, so that a slow processor can answer the reader in between.
+  const parts = [themeSwitch, searchKey, playButtons, labButton, copyButtons, runButtons, wideBoxes];
+  if (matchMedia("(hover: hover)").matches) parts.push(previews);
+  for (const part of [...parts, presentSection, formulaFonts]) setTimeout(part);
 
   // Automatic, light, dark, automatic … The head of the page sets the theme before the first paint.
   function themeSwitch() {
