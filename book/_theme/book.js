@@ -7,7 +7,7 @@
   // One after the other, so that a slow processor can answer the reader in between.
   const parts = [themeSwitch, searchKey, playButtons, labButton, copyButtons, runButtons, wideBoxes];
   if (matchMedia("(hover: hover)").matches) parts.push(previews);
-  for (const part of [...parts, presentSection, formulaFonts]) setTimeout(part);
+  for (const part of [...parts, arriving, presentSection, formulaFonts]) setTimeout(part);
 
   // Automatic, light, dark, automatic … The head of the page sets the theme before the first paint.
   function themeSwitch() {
@@ -192,6 +192,27 @@
       timer = setTimeout(watch, 200);
     });
     watch();
+  }
+
+  // Sections far from the window get their heights when they are laid out, which moves what a link
+  // leads to. So it is looked for again until it stays, or the reader scrolls.
+  function arriving() {
+    let looking = 0;
+    const look = (more) => {
+      const target = document.querySelector(":target");
+      if (!target || more !== looking) return;
+      target.scrollIntoView();
+      const { top } = target.getBoundingClientRect();
+      const stays = () => Math.abs(target.getBoundingClientRect().top - top) < 1;
+      setTimeout(() => (stays() ? undefined : look(more)), 100);
+    };
+    const start = () => look(++looking);
+    for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"])
+      addEventListener(kind, () => looking++, { passive: true });
+    addEventListener("hashchange", start);
+    if (performance.getEntriesByType("navigation")[0]?.type !== "navigate") return; // the place is known
+    if (document.readyState === "complete") start();
+    else addEventListener("load", start);
   }
 
   // Marks the section that is being read in the contents.

@@ -304,8 +304,8 @@ def test_the_notebook_of_a_case_runs_as_it_is_downloaded(site: Path, case: str) 
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:
-    """Open a page in a new context."""
-    page = browser.new_context(viewport=DESKTOP, **context).new_page()  # type: ignore[arg-type]  # as above
+    """Open a page in a new context: on a screen, unless it is told otherwise."""
+    page = browser.new_context(**{"viewport": DESKTOP} | context).new_page()
     page.goto(url)
     return page
 
@@ -371,6 +371,49 @@ def test_link_to_an_equation_of_another_page_shows_it(browser: Browser, address:
     page.locator("#peek .katex").first.wait_for()
     page.keyboard.press("Escape")
     assert page.locator("#peek").is_hidden()
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "appendices/ledger.html#results-singular",
+        "appendices/api.html#module-gmm.transport",
+        "choosing/singular.html#the-cross-by-hand",
+        "mixtures/kmeans.html#equation-eq-maximum-rate",
+    ],
+)
+def test_links_arrive_at_their_places(
+    browser: Browser, address: str, place: str, size: dict[str, int]
+) -> None:
+    """Also where what is above has not been laid out when the page comes."""
+    page = open_page(browser, address + place, viewport=size)
+    page.wait_for_function(
+        """() => {
+          const { top } = document.querySelector(":target").getBoundingClientRect();
+          return top > 60 && top < 240;
+        }"""
+    )
+    page.wait_for_timeout(500)
+    target = page.locator(":target")
+    before = target.evaluate("(e) => e.getBoundingClientRect().top")
+    assert 60 < before < 240
+    page.mouse.wheel(0, 2000)
+    page.wait_for_timeout(500)
+    assert target.evaluate("(e) => e.getBoundingClientRect().top") < before - 500  # it lets go
+    page.context.close()
+
+
+def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}mixtures/kmeans.html#equation-eq-maximum-rate")
+    page.wait_for_timeout(500)
+    page.mouse.wheel(0, 3000)
+    page.wait_for_timeout(500)
+    page.reload()
+    page.wait_for_timeout(1000)
+    top = page.locator(":target").evaluate("(e) => e.getBoundingClientRect().top")
+    assert top < -1500
     page.context.close()
 
 
