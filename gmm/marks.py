@@ -166,7 +166,6 @@ def cloud(
     """Rows of two features in the marker and colour of their components, one cloud for each.
 
     A size for all is given to matplotlib as one number: its files then hold the marker once.
-    Opacities are rounded to twentieths, so that files hold few styles.
     """
 
     def of(mine: NDArray[np.bool_], value: float | FloatArray) -> Any:
@@ -180,6 +179,6 @@ def cloud(
             s=of(mine, size),
             marker=marker(k),
             c=[colour(k)],
-            alpha=np.round(20 * of(mine, opacity)) / 20,
+            alpha=of(mine, opacity),
             linewidths=0,
         )
