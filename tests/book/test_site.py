@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, Request
 from .conftest import ROOT
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+LARGE_PHONE = {"width": 412, "height": 823}
 SCHEMES = ("light", "dark")
 AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -174,7 +175,9 @@ def moved(browser: Browser, url: str, viewport: dict[str, int]) -> float:
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(
+    "viewport", [PHONE, LARGE_PHONE, DESKTOP], ids=["phone", "large-phone", "desktop"]
+)
 def test_nothing_moves_while_a_page_comes(
     browser: Browser, address: str, path: str, viewport: dict[str, int]
 ) -> None:
