@@ -4,8 +4,10 @@
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
+  searchKey(); // no key is lost
+
   // One after the other, so that a slow processor can answer the reader in between.
-  const parts = [themeSwitch, searchKey, playButtons, labButton, copyButtons, runButtons, wideBoxes];
+  const parts = [themeSwitch, playButtons, labButton, copyButtons, runButtons, wideBoxes];
   if (matchMedia("(hover: hover)").matches) parts.push(previews);
   for (const part of [...parts, arriving, presentSection, formulaFonts]) setTimeout(part);
 

@@ -24,6 +24,9 @@ LARGE_PHONE = {"width": 412, "height": 823}
 SCHEMES = ("light", "dark")
 AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 
+# The script of a page takes several turns, which come before this one.
+TURNS_OF_THE_SCRIPT = "new Promise((done) => setTimeout(done))"
+
 # Opens what is folded and lays out what is far from the window, as a reader does who passes over
 # the page.
 PASS_OVER = """async () => {
@@ -307,9 +310,11 @@ def test_the_notebook_of_a_case_runs_as_it_is_downloaded(site: Path, case: str) 
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:
-    """Open a page in a new context: on a screen, unless it is told otherwise."""
+    """Open a page in a new context, on a screen unless told otherwise; its script has run."""
     page = browser.new_context(**{"viewport": DESKTOP} | context).new_page()
     page.goto(url)
+    if context.get("java_script_enabled", True):
+        page.evaluate(TURNS_OF_THE_SCRIPT)
     return page
 
 
