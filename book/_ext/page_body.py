@@ -24,6 +24,10 @@ HEADING = re.compile(r"h[1-6]")
 PRE = re.compile(r'<span class="(?:pre|sig-paren)">([^<]*)</span>')
 CODE = re.compile(r'<pre>.*?</pre>|<dt class="sig .*?</dt>', re.DOTALL)
 PLAIN_WORD = re.compile(r'<span class="(?:bp|n|nb|nd|ne|nn|o|p|vm|w)">([^<]*)</span>')
+#: Where a page can be read on later, and after how many characters it is.
+PART = re.compile(r'(?=<section |<div [^>]*class="(?:proof |scroll table-box))')
+READ_IN_ONE_GO = 50_000
+PAUSE = "<script>0</script>"
 REPEATED_IDS = "#proof-content, #exercise-content, #solution-content, .proof.admonition#proof"
 
 
@@ -60,7 +64,23 @@ def repair(body: str, page: str, picture: Callable[[str], Path | None]) -> str:
     section_heights.reserve(soup, ASIDE)
     text = PRE.sub(r"\1", str(soup))
     text = CODE.sub(lambda code: PLAIN_WORD.sub(r"\1", code[0]), text)
-    return ASIDE.sub(lambda match: formulas[int(match[1])], text)
+    return with_pauses(ASIDE.sub(lambda match: formulas[int(match[1])], text))
+
+
+def with_pauses(html: str) -> str:
+    """Return a page with scripts that do nothing between its parts, some way apart.
+
+    A browser reads the rest of a long page in one go, in which it answers nobody; behind a script
+    it looks up.
+    """
+    parts, length = [], 0
+    for part in PART.split(html):
+        if length > READ_IN_ONE_GO:
+            parts.append(PAUSE)
+            length = 0
+        parts.append(part)
+        length += len(part)
+    return "".join(parts)
 
 
 def dropdowns(soup: BeautifulSoup) -> None:

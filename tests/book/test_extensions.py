@@ -316,6 +316,15 @@ class TestPageBody:
         html = self.repaired('<a class="reference internal" href="#t">Theorem 2.1</a>')
         assert "Theorem\N{NO-BREAK SPACE}2.1" in html
 
+    def test_long_pages_have_pauses_between_their_parts(self) -> None:
+        long, short = "x" * page_body.READ_IN_ONE_GO, "y"
+        sections = [
+            f'<section id="{n}"><p>{long if n % 2 else short}</p></section>' for n in range(4)
+        ]
+        assert self.repaired(sections[0] * 9) == sections[0] * 9
+        html = self.repaired("".join(sections))
+        assert html == "".join([*sections[:2], page_body.PAUSE, *sections[2:]])
+
 
 def test_contents_name_the_present_page_and_its_sections() -> None:
     tree = '<p role="heading" aria-level="2">Part</p><ul><li><a class="current reference internal"'
