@@ -1,9 +1,9 @@
 """Measure the pages of the built site as a telephone sees them (``make pages``).
 
 Each page is loaded from a local server that compresses, in Chromium, once by Lighthouse (its mobile
-profile) and once with a processor four times slower. The table goes to a CSV file: what comes over
+profile), then with a processor four times slower. The table goes to a CSV file: what comes over
 the line without the figures, Lighthouse's four categories, how far the layout moves, and the
-longest task of the main thread, the median of three visits. Times are of this machine; sizes are
+longest task of the main thread, the median of five visits. Times are of this machine; sizes are
 the same on all.
 """
 
@@ -34,7 +34,7 @@ import node_tools  # noqa: E402 -- likewise
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 FLAGS = " ".join(["--headless=new", *chromium.FLAGS])
 SLOWER = 4
-VISITS = 3
+VISITS = 5
 LONGEST = """
 window.longest = 0;
 new PerformanceObserver((list) => {
@@ -80,7 +80,7 @@ def judged(url: str, program: str) -> dict[str, Any]:
 def measured(browser: Browser, url: str) -> dict[str, float]:
     """Return a page's weight without its figures, and its longest task on a slow processor.
 
-    The task is the median of three visits: at this speed, whatever else the machine does counts
+    The task is the median of five visits: at this speed, whatever else the machine does counts
     four times.
     """
     longest, weight = [], 0
