@@ -182,6 +182,12 @@ def test_a_mixture_does_not_diverge_from_itself() -> None:
     assert upper == pytest.approx(0.0, abs=1e-9)
 
 
+def test_too_far_apart_for_a_divergence_is_said() -> None:
+    one, other = (gmm.Mixture([1.0], [[mean]], [1e-20], "VII") for mean in (0.0, 1e150))
+    with pytest.raises(ValueError, match="other: expected a mixture at a distance whose square"):
+        divergence_bounds(one, other)
+
+
 # ---------------------------------------------------------------- overlap
 
 
@@ -228,6 +234,13 @@ def test_close_components_have_one_mode_and_distant_ones_two() -> None:
     for distance, count in ((1.9, 1), (2.1, 2)):  # equal widths: two modes beyond two deviations
         mixture = gmm.Mixture([0.5, 0.5], [[0.0], [distance]], [1.0, 1.0], "VII")
         assert len(modes(mixture)) == count
+
+
+def test_a_search_for_modes_that_is_cut_off_is_on_its_way() -> None:
+    mixture = gmm.Mixture([0.5, 0.5], [[0.0], [2.1]], [1.0, 1.0], "VII")
+    ends = np.sort(modes(mixture).ravel())
+    early = np.sort(modes(mixture, max_iter=1).ravel())
+    assert 0.0 < early[0] < ends[0] < ends[1] < early[1] < 2.1
 
 
 def test_a_symmetric_start_on_a_saddle_is_no_mode() -> None:

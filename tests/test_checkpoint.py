@@ -25,7 +25,7 @@ from gmm.convergence import ACCELERATIONS, Ascent, State, ascent
 from gmm.families import FAMILIES
 from gmm.initial import starting_mixture
 from gmm.missing import IncompleteRows
-from gmm.persistence import write_tree
+from gmm.persistence import read_tree, write_tree
 from gmm.rows import BlockRows, as_rows, as_source
 from gmm.small import SmallSteps
 from gmm.steps import steps_for
@@ -550,6 +550,92 @@ def test_paths_and_numbers_that_make_no_sense_are_refused(tmp_path: Path) -> Non
         gmm.fit(X, 2, checkpoint=tmp_path / "file", checkpoint_every=0)
     with pytest.raises(ValueError, match="checkpoint_every: expected None without a checkpoint"):
         gmm.fit(X, 2, checkpoint_every=10)
+
+
+# ---------------------------------------------------------------- forgeries
+
+
+def replaced(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A tree with another value at a place; a function gives it from the one that was there."""
+    if not place:
+        return value(tree) if callable(value) else value
+    items = dict(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    items[place[0]] = replaced(items[place[0]], place[1:], value)
+    return items if isinstance(tree, dict) else type(tree)(items.values())
+
+
+#: Three starts, of which the second is cut off; with what an accelerator remembers.
+FORGED: dict[str, Any] = {**LONG, "n_starts": 3, "keep": 3, "accelerate": "lbfgs"}
+
+
+@pytest.fixture(scope="module")
+def genuine(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a checkpoint says, between the first run and the end of the second."""
+    path = tmp_path_factory.mktemp("genuine") / "fit.checkpoint"
+    seen: list[int] = []
+
+    def callback(progress: gmm.Progress) -> None:
+        seen.append(progress.iteration)
+        if seen.count(9) == 2:
+            raise KeyboardInterrupt
+
+    gmm.fit(X[:, :2], 2, **FORGED, checkpoint=path, callback=callback)
+    return read_tree(path, module.FILE_FORMAT, module.FILE_VERSION)
+
+
+def test_a_forgery_without_a_change_goes_on(genuine: Any, path: Path) -> None:
+    write_tree(path, module.FILE_FORMAT, module.FILE_VERSION, genuine)
+    whole = gmm.fit(X[:, :2], 2, **FORGED)
+    assert_same(whole, gmm.fit(X[:, :2], 2, **FORGED, checkpoint=path))
+
+
+def come_to_nothing(contents: dict[str, Any]) -> dict[str, Any]:
+    return {**contents, "runs": 3 * contents["runs"], "best": None}
+
+
+def of_negative_weights(components: list[list[float]]) -> list[list[float]]:
+    return [[-component[0], *component[1:]] for component in components]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((), {}, "no fit"),
+        (("subject",), [], "a fit of nothing"),
+        (("contents", "seeds"), "three", "seeds that are no numbers"),
+        (("contents", "seeds"), np.arange(2), "seeds of 2 numbers"),
+        (("contents", "seeds"), np.arange(3) - 1, "seeds that are no counts"),
+        (("contents", "runs"), lambda runs: 4 * runs, "4 runs from 3 starts"),
+        (("contents", "runs", 0, 1), "nine", "a run of another kind"),
+        (("contents", "best", "mixture"), None, "no mixture"),
+        (("contents", "best", "mixture"), FIRST, "a mixture of another kind"),
+        (("contents", "best", "trace", 0), np.array([np.nan]), "a trace that are not finite"),
+        (("contents", "best", "trace", 0), np.ones(1), "a trace of unequal parts"),
+        (("contents", "best", "kept", 0, 0), "first", "iterations that are no numbers"),
+        (("contents",), come_to_nothing, "runs that have come to nothing"),
+        (("contents", "course", "passes"), np.arange(9.0), "passes that are no counts"),
+        (("contents", "course", "way", "enough"), "much", "enough of another kind"),
+        (("contents", "course", "way", "early"), 3, "early of another kind"),
+        (("contents", "course", "rule", "tol"), 1.0, "another stopping rule"),
+        (("contents", "course", "em_steps"), 0.5, "a state of another kind"),
+        (("contents", "course", "is_near"), None, "a state of another kind"),
+        (("contents", "course", "parameters", "components"), [[1.0]], "components of another kind"),
+        (
+            ("contents", "course", "parameters", "components"),
+            of_negative_weights,
+            "other things than numbers",
+        ),
+    ],
+)
+def test_a_forgery_is_refused(
+    place: tuple[Any, ...], value: Any, message: str, genuine: Any, path: Path
+) -> None:
+    write_tree(path, module.FILE_FORMAT, module.FILE_VERSION, replaced(genuine, place, value))
+    with pytest.raises(
+        gmm.FileFormatError, match=f"expected a checkpoint of gmm.fit, got .*{message}"
+    ):
+        gmm.fit(X[:, :2], 2, **FORGED, checkpoint=path)
+    assert path.exists()
 
 
 # ---------------------------------------------------------------- what a fit is of

@@ -189,6 +189,7 @@ def test_an_unfitted_model_says_so() -> None:
         ({"means_init": [[0.0] * 3] * 2}, "The parameter 'means' should have the shape of"),
         ({"precisions_init": np.eye(4)}, "'full precision' should have the shape"),
         ({"precisions_init": [-np.eye(4)] * 2}, "should be symmetric, positive-definite"),
+        ({"precisions_init": [np.eye(4) + np.eye(4, k=1)] * 2}, "should be symmetric"),
         (
             {"precisions_init": -np.ones((2, 4)), "covariance_type": "diag"},
             "'diag precision' should be positive",
@@ -376,6 +377,13 @@ def test_a_warning_is_scikit_learn_s_too() -> None:
     for category in (gmm.ConvergenceWarning, sklearn.exceptions.ConvergenceWarning):
         with pytest.warns(category, match="did not converge"):
             gmm.GaussianMixture(2, max_iter=1, random_state=0).fit(X)
+
+
+def test_a_warning_needs_no_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sklearn.exceptions")
+    with pytest.warns(gmm.ConvergenceWarning, match="did not converge") as found:
+        gmm.GaussianMixture(2, max_iter=1, random_state=0).fit(gmm.datasets.old_faithful().X)
+    assert [warning.category for warning in found] == [gmm.ConvergenceWarning]
 
 
 def test_more_components_than_distinct_rows_share_them() -> None:

@@ -101,6 +101,13 @@ def test_more_clusters_than_distinct_rows_are_refused_with_a_sentence() -> None:
         starting_mixture(X, 3, "VVV", "k-means", 0)
 
 
+def test_where_too_few_rows_can_be_merged_they_are_drawn() -> None:
+    X = np.repeat([[0.0, 1.0], [2.0, 0.0]], 5, axis=0)
+    start = starting_mixture(X, 3, "VVV", "agglomerative", 0, ridge=0.1)
+    assert {tuple(mean) for mean in start.means} <= {tuple(row) for row in X}
+    assert start.n_components == 3
+
+
 def test_of_many_rows_a_start_looks_at_a_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gmm.initial.START_ROWS", 200)
     X = np.random.default_rng(0).standard_normal((5000, 2)) + np.repeat([[0], [9]], 2500, axis=0)

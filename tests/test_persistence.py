@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import random_mixture
+from numpy.typing import NDArray
 
 import gmm
 from gmm import persistence
@@ -189,7 +190,7 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     tree = {
         "nothing": None,
         "truth": [True, False],
-        "numbers": (1, 2**70, 0.1, -np.inf, np.nextafter(1.0, 2.0), np.float64(1 / 3)),
+        "numbers": (1, 2**70, 0.1, -np.inf, np.nextafter(1.0, 2.0), np.float64(1 / 3), np.int64(3)),
         "texts": {"a": "ä", "b": []},
         "arrays": [np.arange(6).reshape(2, 3), np.zeros((0, 2)), np.array(0.1)],
         "mixture": mixture,
@@ -245,10 +246,21 @@ def test_a_tree_that_makes_no_sense_is_refused(tree: str, tmp_path: Path) -> Non
         persistence.read_tree(path, "test", 1)
 
 
-def test_a_mixture_whose_arrays_do_not_fit_together_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weights", "means", "message"),
+    [
+        (np.ones(1), np.zeros((2, 3)), "arrays that do not fit together"),
+        (np.array([0.5, 0.5]), np.full((2, 3), np.nan), "other things than numbers"),
+        (np.array([0.5, 0.5]), np.zeros((2, 3), dtype=np.float32), "other things than numbers"),
+        (np.array([0.5, 0.6]), np.zeros((2, 3)), "weights are no probabilities"),
+        (np.array([1.5, -0.5]), np.zeros((2, 3)), "weights are no probabilities"),
+    ],
+)
+def test_arrays_that_make_no_mixture_are_refused(
+    weights: NDArray[np.float64], means: NDArray[Any], message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "tree"
-    mixture = random_mixture("VVV", 2, 3, seed=3)
-    wrong = Mixture.from_stored(mixture.weights[:1], mixture.means, mixture.stored, "VVV")
+    wrong = Mixture.from_stored(weights, means, np.stack([np.eye(3)] * 2), "VVV")
     persistence.write_tree(path, "test", 1, wrong)
-    with pytest.raises(gmm.FileFormatError, match="arrays that do not fit together"):
+    with pytest.raises(gmm.FileFormatError, match=message):
         persistence.read_tree(path, "test", 1)

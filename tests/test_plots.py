@@ -86,6 +86,8 @@ def test_density_of_one_feature_draws_components_and_sum() -> None:
     np.testing.assert_allclose(total, np.exp(mixture.log_density(x[:, None])), rtol=1e-12)
     parts = sum(np.asarray(line.get_ydata()) for line in ax.lines[:-1])
     np.testing.assert_allclose(parts, total, rtol=1e-12)
+    assert ax.patches  # the histogram of the rows
+    assert not plots.density(mixture).patches
 
 
 def test_responsibilities_are_shown_by_marker_as_well_as_colour(old_faithful: Floats) -> None:
@@ -185,6 +187,8 @@ def test_the_surface_is_the_density() -> None:
     faces = np.asarray(surface._faces).reshape(-1, 3)
     expected = np.exp(mixture.marginal([2, 0]).log_density(faces[:, :2]))
     np.testing.assert_allclose(faces[:, 2], expected, rtol=1e-9)
+    assert len(ax.lines) == 1  # the rows, on the floor
+    assert len(plots.density(mixture, kind="surface", features=(2, 0)).lines) == 0
     with pytest.raises(ValueError, match="ax: expected Axes with projection='3d'"):
         plots.density(mixture, ax=plt.subplots()[1], kind="surface", features=(0, 1))
     with pytest.raises(ValueError, match="kind: expected 2 features for a surface, got 1"):

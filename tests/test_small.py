@@ -176,10 +176,11 @@ def test_no_step_of_a_fit_leaves_a_component_narrower_than_what_is_refused() -> 
     assert min(widths) > 1e-9 * X.std()
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("power", [-100, -60, 60, 100])
-def test_units_do_not_matter(family: str, power: int) -> None:
+def test_units_do_not_matter(family: str, d: int, power: int) -> None:
     """Powers of two of a thousand bits: squares of covariances leave the range of numbers."""
-    X, _ = random_mixture(family, 2, 2, seed=2).sample(60, 0)
+    X, _ = random_mixture(family, 2, d, seed=2).sample(60, 0)
     scale = 2.0 ** (3 * power)
     a = gmm.fit(X, 2, family, start=X[:2], tol=0, max_iter=4)
     b = gmm.fit(scale * X, 2, family, start=scale * X[:2], tol=0, max_iter=4)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import gmm
 from gmm.checks import FloatArray
-from gmm.stopping import STOPPING_RULES
+from gmm.stopping import STOPPING_RULES, StoppingRule
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +87,11 @@ def test_each_rule_stops_where_its_formula_says(stop: str, tol: float) -> None:
     fit = gmm.fit(X, 2, start=START, tol=tol, stop=stop)
     assert fit.reason == "converged"
     assert fit.n_iter == _stops(long.trace.log_likelihood, len(X), stop, tol)
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-9])
+def test_aitken_takes_a_gain_of_nothing_for_the_end_if_there_may_be_one(tol: float) -> None:
+    assert StoppingRule("aitken", tol, 1.0).is_met([-3.0, -1.0, -1.0], 2) == (tol > 0)
 
 
 @pytest.mark.derives("prop-stopping-rules")
