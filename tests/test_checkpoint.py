@@ -589,6 +589,16 @@ def test_a_forgery_without_a_change_goes_on(genuine: Any, path: Path) -> None:
     assert_same(whole, gmm.fit(X[:, :2], 2, **FORGED, checkpoint=path))
 
 
+def test_a_forgery_whose_mixtures_differ_is_refused(path: Path) -> None:
+    """Of the families without steps in plain numbers."""
+    gmm.fit(X, 3, "VEV", **LONG, checkpoint=path, callback=interrupted_at(9))
+    tree = read_tree(path, module.FILE_FORMAT, module.FILE_VERSION)
+    place = ("contents", "course", "parameters", "made")
+    write_tree(path, module.FILE_FORMAT, module.FILE_VERSION, replaced(tree, place, FIRST))
+    with pytest.raises(gmm.FileFormatError, match="mixtures of different kinds"):
+        gmm.fit(X, 3, "VEV", **LONG, checkpoint=path)
+
+
 def come_to_nothing(contents: dict[str, Any]) -> dict[str, Any]:
     return {**contents, "runs": 3 * contents["runs"], "best": None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -244,6 +245,28 @@ def test_a_tree_that_makes_no_sense_is_refused(tree: str, tmp_path: Path) -> Non
     write(path, fields)
     with pytest.raises(gmm.FileFormatError, match="expected a test, got"):
         persistence.read_tree(path, "test", 1)
+
+
+def test_a_field_is_read_once_and_never_holds_objects(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    tree = {"tuple": [{"array": 0}, {"array": 0}]}
+    fields = {
+        "format": np.array("test"),
+        "version": np.array(1),
+        "tree": np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8),
+    }
+    write(path, {**fields, "array0": np.zeros(2)})
+    with pytest.raises(gmm.FileFormatError, match="the field 'array0' twice"):
+        persistence.read_tree(path, "test", 1)
+    header = io.BytesIO()
+    description = {"descr": "|O", "fortran_order": False, "shape": (1,)}
+    np.lib.format.write_array_header_1_0(header, description)
+    write(path, fields)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("array0.npy", header.getvalue() + pickle.dumps([Trap(tmp_path)]))
+    with pytest.raises(gmm.FileFormatError, match="a field of Python objects"):
+        persistence.read_tree(path, "test", 1)
+    assert os.listdir(tmp_path) == ["tree"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import gmm
+from gmm.kmeans import kmeans
 from gmm.rows import BlockRows, as_rows, blocks
 
 Floats = NDArray[np.float64]
@@ -164,11 +165,18 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
         gmm.fit("data.csv", 2)
     with pytest.raises(FileNotFoundError):
         gmm.fit(tmp_path / "absent.npy", 2)
+    (tmp_path / "text.npy").write_text("1.0, 2.0")
+    with pytest.raises(
+        gmm.FileFormatError, match=r"X: expected a file of an array, got .*text\.npy"
+    ):
+        gmm.fit(tmp_path / "text.npy", 2)
     X = np.random.default_rng(0).standard_normal((9, 1))
     with pytest.raises(ValueError, match="sample_weight: expected None, as blocks bring their own"):
         gmm.fit(BlockRows([X]), 2, sample_weight=np.ones(9))
     with pytest.raises(ValueError, match="X: expected at least 12 rows"):
         gmm.fit(BlockRows([X]), 12)
+    with pytest.raises(TypeError, match="X: expected an array, got rows that arrive in blocks"):
+        kmeans(BlockRows([X]), 2)
     with pytest.raises(TypeError, match="X: expected an array, got rows that arrive in blocks"):
         gmm.fit(X, 2, random_state=0).mixture.predict(BlockRows([X]))  # type: ignore[arg-type]  # the error is what is tested
 
