@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot
 import numpy as np
@@ -101,3 +102,12 @@ def drawing() -> Iterator[None]:
         gmm.plots.use_style()
         yield
     matplotlib.pyplot.close("all")
+
+
+def replaced(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A tree with another value at a place; a function gives it from the one that was there."""
+    if not place:
+        return value(tree) if callable(value) else value
+    items = dict(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    items[place[0]] = replaced(items[place[0]], place[1:], value)
+    return items if isinstance(tree, dict) else type(tree)(items.values())

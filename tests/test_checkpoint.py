@@ -16,6 +16,7 @@ import dask.array
 import numpy as np
 import pyarrow
 import pytest
+from conftest import replaced
 from numpy.typing import NDArray
 
 import gmm
@@ -553,15 +554,6 @@ def test_paths_and_numbers_that_make_no_sense_are_refused(tmp_path: Path) -> Non
 
 
 # ---------------------------------------------------------------- forgeries
-
-
-def replaced(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """A tree with another value at a place; a function gives it from the one that was there."""
-    if not place:
-        return value(tree) if callable(value) else value
-    items = dict(tree.items() if isinstance(tree, dict) else enumerate(tree))
-    items[place[0]] = replaced(items[place[0]], place[1:], value)
-    return items if isinstance(tree, dict) else type(tree)(items.values())
 
 
 #: Three starts, of which the second is cut off; with what an accelerator remembers.

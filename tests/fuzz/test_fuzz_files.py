@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import replaced
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -401,15 +402,6 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-def changed(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The tree with another value at a path."""
-    if not path:
-        return value
-    if isinstance(tree, dict):
-        return {k: changed(v, path[1:], value) if k == path[0] else v for k, v in tree.items()}
-    return [changed(v, path[1:], value) if i == path[0] else v for i, v in enumerate(tree)]
-
-
 @cases(400)
 @given(
     data=st.data(),
@@ -431,7 +423,7 @@ def test_a_checkpoint_of_any_content_is_refused_or_goes_on(
     tree = trees[family]
     at = data.draw(st.sampled_from([p for p in places(tree) if p[0] != "subject"]))
     path = folder / "forged.checkpoint"
-    write_tree(path, "checkpoint of gmm.fit", 1, changed(tree, at, value))
+    write_tree(path, "checkpoint of gmm.fit", 1, replaced(tree, at, value))
     try:
         fit = gmm.fit(X, 2, family, **FIT, checkpoint=path)
     except (gmm.FileFormatError, gmm.SingularCovarianceError):
