@@ -222,6 +222,15 @@ def test_a_tree_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert persistence.read_tree(path, "test", 3) == {}
 
 
+def saying(tree: str) -> dict[str, np.ndarray]:
+    """The fields of a file whose tree is this text."""
+    return {
+        "format": np.array("test"),
+        "version": np.array(1),
+        "tree": np.frombuffer(tree.encode(), dtype=np.uint8),
+    }
+
+
 @pytest.mark.parametrize(
     "tree",
     [
@@ -237,24 +246,14 @@ def test_a_tree_of_another_kind_is_refused(tmp_path: Path) -> None:
 )
 def test_a_tree_that_makes_no_sense_is_refused(tree: str, tmp_path: Path) -> None:
     path = tmp_path / "tree"
-    fields = {
-        "format": np.array("test"),
-        "version": np.array(1),
-        "tree": np.frombuffer(tree.encode(), dtype=np.uint8),
-    }
-    write(path, fields)
+    write(path, saying(tree))
     with pytest.raises(gmm.FileFormatError, match="expected a test, got"):
         persistence.read_tree(path, "test", 1)
 
 
 def test_a_field_is_read_once_and_never_holds_objects(tmp_path: Path) -> None:
     path = tmp_path / "tree"
-    tree = {"tuple": [{"array": 0}, {"array": 0}]}
-    fields = {
-        "format": np.array("test"),
-        "version": np.array(1),
-        "tree": np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8),
-    }
+    fields = saying('{"tuple": [{"array": 0}, {"array": 0}]}')
     write(path, {**fields, "array0": np.zeros(2)})
     with pytest.raises(gmm.FileFormatError, match="the field 'array0' twice"):
         persistence.read_tree(path, "test", 1)
