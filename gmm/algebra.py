@@ -23,7 +23,7 @@ from gmm.checks import (
 )
 from gmm.mixture import Mixture, log_sum_exp
 from gmm.natural import log_weights
-from gmm.normal import LOG_2PI, cholesky, inverse_lower, log_determinant, split_coordinates
+from gmm.normal import LOG_2PI, cholesky, inverse_cholesky, log_determinant, split_coordinates
 
 __all__ = [
     "Divergence",
@@ -278,7 +278,7 @@ def _upper_bound(one: FloatArray, other: FloatArray, pairs: FloatArray) -> float
 
 def _component_divergences(one: Mixture, other: Mixture) -> FloatArray:
     """The divergences of the components of one from those of the other: those of normals."""
-    whiteners = inverse_lower(cholesky(other.covariances, "other"))  # (L, d, d)
+    whiteners = inverse_cholesky(other.covariances, "other")  # (L, d, d)
     step = one.means[:, None, :, None] - other.means[..., None]  # (K, L, d, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         spread = whiteners @ cholesky(one.covariances, "mixture")[:, None]  # (K, L, d, d)
@@ -312,8 +312,8 @@ def overlap(mixture: Mixture) -> FloatArray:
     """
     covariances = mixture.covariances
     middle = 0.5 * (covariances[:, None] + covariances)
-    factors = cholesky(middle.reshape(-1, *middle.shape[2:]), "covariances")
-    whiteners = inverse_lower(factors).reshape(middle.shape)
+    stack = middle.reshape(-1, *middle.shape[2:])
+    whiteners = inverse_cholesky(stack, "covariances").reshape(middle.shape)
     step = mixture.means[:, None, :] - mixture.means
     white = np.einsum("jkab,jkb->jka", whiteners, step)
     half = 0.5 * (mixture.log_determinants[:, None] + mixture.log_determinants)
@@ -393,7 +393,7 @@ def _refuse_other_features(one: Mixture, other: Mixture) -> None:
 
 def _log_normal(step: FloatArray, covariances: FloatArray) -> FloatArray:
     """Log-densities of centred normals with these covariances at these points."""
-    whiteners = inverse_lower(cholesky(covariances, "covariances"))
+    whiteners = inverse_cholesky(covariances, "covariances")
     white = np.einsum("nij,nj->ni", whiteners, step)
     logs: FloatArray = -0.5 * ((white**2).sum(axis=1) + step.shape[1] * LOG_2PI)
     return logs + 0.5 * log_determinant(whiteners)

@@ -10,7 +10,6 @@ they fall behind others of their kind.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -67,21 +66,18 @@ class Notes:
     history : list of array
         The log-likelihoods of all candidates, iteration by iteration; NaN for those that were not
         running, or took a step back.
-    seconds : list of float
     length, position : int
     """
 
     history: list[FloatArray]
-    seconds: list[float]
     length: int
     position: int
 
-    def values(self) -> list[tuple[float, float]]:
-        """The log-likelihoods of the candidate, and when they were known."""
+    def values(self) -> list[float]:
+        """The log-likelihoods of the candidate."""
         column = [float(values[self.position]) for values in self.history[: self.length]]
-        pairs = zip(column, self.seconds, strict=False)
         last = self.length - 1  # NaN, if the fit has ended there as singular
-        return [pair for i, pair in enumerate(pairs) if i == last or not isnan(pair[0])]
+        return [value for i, value in enumerate(column) if i == last or not isnan(value)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +127,16 @@ class Outcome:
     @property
     def trace(self) -> list[float]:
         """The log-likelihoods after each M-step that was not taken back."""
-        return [] if self.notes is None else [value for value, _ in self.notes.values()]
+        return [] if self.notes is None else self.notes.values()
 
     @property
-    def seconds(self) -> list[float]:
-        """When they were known, since the batch began."""
-        return [] if self.notes is None else [when for _, when in self.notes.values()]
+    def is_mixture(self) -> bool:
+        """Whether the parameters are those of a mixture."""
+        try:
+            _ = self.mixture
+        except SingularCovarianceError:
+            return False
+        return True
 
     @cached_property
     def mixture(self) -> Mixture:
@@ -373,8 +373,6 @@ class _Running:
         self.heights = np.full(len(keys), -np.inf)
         self.expected = self.moments
         self.states: dict[str, FloatArray | None] = {}
-        self.began = time.perf_counter()
-        self.seconds: list[float] = []
         self.history: list[FloatArray] = []
         self.ended: dict[int, Outcome] = {}
         self._arrange(np.array([keys[i][1] for i in order]))
@@ -414,7 +412,6 @@ class _Running:
         values = np.full(self.n_candidates, np.nan)
         values[self.positions[self.taken]] = self.log_likelihoods[self.taken]
         self.history.append(values)
-        self.seconds.append(time.perf_counter() - self.began)
 
     def _lengthen(
         self,
@@ -600,9 +597,9 @@ class _Running:
             self.expected[mine],
             self.theta[mine],
             float(self.narrowness[mine].max()),
-            plausible,
+            plausible and parameters is not None,
             converged,
-            Notes(self.history, self.seconds, len(self.history), int(self.positions[i])),
+            Notes(self.history, len(self.history), int(self.positions[i])),
         )
 
     def _parameters(self, mine: slice) -> tuple[FloatArray, FloatArray, FloatArray] | None:

@@ -19,6 +19,7 @@ from gmm.cached import cached_property
 from gmm.checks import FloatArray, read_only
 from gmm.families import FAMILIES
 from gmm.mixture import Mixture, log_sum_exp
+from gmm.natural import log_weights
 from gmm.normal import LOG_2PI
 from gmm.special import digamma, log_beta, log_gamma, wishart_digamma, wishart_log_gamma
 from gmm.statistics import Statistics
@@ -341,7 +342,7 @@ class Belief:
             widening = widening * nu / freedom
         p = 1 if kind == "diag" else d  # features that share one draw of the precision
         constants = (
-            np.log(self.weights.means)
+            log_weights(self.weights.means)
             + (d // p) * (log_gamma(0.5 * (freedom + p)) - log_gamma(0.5 * freedom))
             - 0.5 * d * np.log(freedom * np.pi * widening)
             - 0.5 * self.mixture.log_determinants

@@ -25,6 +25,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 RandomState = int | np.random.Generator | np.random.RandomState | None
 
+#: The rounding unit: one and the next number differ by it.
+EPS = float(np.finfo(np.float64).eps)
 
 #: Features that vary less or more than this are refused: squares would leave the range of numbers.
 #: Between them a variance, 1e-18 of it and all that Cholesky factors make of these are normal.
@@ -263,11 +265,13 @@ def as_sample_weight(
 def as_probabilities(values: ArrayLike, name: str) -> FloatArray:
     """A vector of non-negative numbers that sum to one (to 1e-6); the sum is made exact."""
     array = as_vector(values, name)
-    if array.size == 0 or (array < 0).any() or abs(array.sum() - 1.0) > 1e-6:
+    with np.errstate(over="ignore"):
+        total = array.sum()
+    if array.size == 0 or (array < 0).any() or abs(total - 1.0) > 1e-6:
         raise ValueError(
             f"{name}: expected non-negative numbers that sum to 1, got {shown(array.tolist())}"
         )
-    normalised: FloatArray = array / array.sum()
+    normalised: FloatArray = array / total
     return normalised
 
 

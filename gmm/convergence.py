@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gmm.checks import FloatArray, SingularCovarianceError
+from gmm.checks import EPS, FloatArray, SingularCovarianceError
 from gmm.m_step import SMALLEST_WEIGHT
 from gmm.mixture import Mixture
-from gmm.normal import cholesky, inverse_lower, log_determinant
+from gmm.normal import inverse_cholesky, log_determinant
 from gmm.statistics import Statistics
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
 #: The names of the accelerations.
 ACCELERATIONS = ("none", "auto", "squarem", "lbfgs", "anderson")
 
-EPS = float(np.finfo(np.float64).eps)
 
 #: The families whose labelled rows are an exponential family, without constraints.
 NATURAL = ("VVV", "EEE", "VVI", "VII", "V")
@@ -288,8 +287,11 @@ class Extrapolation:
     def advance(self, steps: Steps, state: State, gain: float) -> tuple[State, int, bool]:
         """See :class:`Ascent`."""
         image = steps.maximise(state.statistics)
-        vector = self.helper.propose(steps.vector(state.parameters), steps.vector(image), gain)
-        passes = 0
+        vector, passes = None, 0
+        with np.errstate(over="ignore", invalid="ignore"):  # where units are worlds apart
+            ends = steps.vector(state.parameters), steps.vector(image)
+            if all(np.isfinite(end @ end) for end in ends):
+                vector = self.helper.propose(*ends, gain)
         if vector is not None:
             candidate = steps.from_vector(vector, image)
             if candidate is not None:
@@ -416,10 +418,9 @@ class NaturalPoint:
         precisions = -2.0 * quadratic
         try:
             if self.matrices:
-                factors = cholesky(precisions)
-                inverses = inverse_lower(factors)
+                inverses = inverse_cholesky(precisions)
                 covariances = np.matmul(np.swapaxes(inverses, -1, -2), inverses)
-                logs = log_determinant(factors)
+                logs = -log_determinant(inverses)
             elif precisions.min() > 0:
                 covariances = 1.0 / precisions
                 logs = self._traced * np.log(precisions).reshape(len(constant), -1).sum(axis=1)
@@ -469,9 +470,11 @@ class LimitedMemory:
             return True
         s, y = point - last[0], last[1] - gradient
         curvature = float(s @ y)
+        with np.errstate(over="ignore"):  # where units are worlds apart nothing is learnt
+            lengths = float(np.sqrt(s @ s) * np.sqrt(y @ y))
         if curvature < 0:
             self.changes.clear()
-        elif curvature > 1e-10 * float(np.sqrt((s @ s) * (y @ y))):
+        elif curvature > 1e-10 * lengths:
             self.changes.append((s, y, curvature))
         return curvature >= 0
 

@@ -195,20 +195,20 @@ class MixtureEstimator(ABC):
         return starting_mixture(rows, k, family, _STARTS[name], seed, ridge=ridge)
 
     def _take(self, mixture: Mixture, converged: bool, dtype: np.dtype[Any]) -> None:
-        """Set the parameters of a fitted estimator; float32 data give float32 parameters."""
-        kept = dtype if dtype == np.float32 else np.dtype(np.float64)
+        """Set the parameters of a fitted estimator, in float32 if it holds them and data were."""
         whiteners = mixture.whiteners
         upper = np.swapaxes(whiteners, -1, -2) if whiteners.ndim >= 2 else whiteners
         if mixture.kind in ("full", "tied"):
             factors, precisions = upper, upper @ np.swapaxes(upper, -1, -2)
         else:
             factors, precisions = whiteners, whiteners**2
+        exact = (mixture.weights, mixture.means, mixture.stored, factors, precisions)
+        kept = np.dtype(np.float64)
+        if dtype == np.float32 and all(_is_single(array) for array in exact):
+            kept = dtype
         self.mixture_ = mixture
-        self.weights_ = mixture.weights.astype(kept)
-        self.means_ = mixture.means.astype(kept)
-        self.covariances_ = mixture.stored.astype(kept)
-        self.precisions_cholesky_ = factors.astype(kept)
-        self.precisions_ = precisions.astype(kept)
+        self.weights_, self.means_, self.covariances_ = (array.astype(kept) for array in exact[:3])
+        self.precisions_cholesky_, self.precisions_ = (array.astype(kept) for array in exact[3:])
         self.converged_ = converged
         self.n_features_in_ = mixture.n_features
 
@@ -898,6 +898,13 @@ def _weights(values: ArrayLike, n_components: int) -> FloatArray:
         )
     weights /= weights.sum()
     return weights
+
+
+def _is_single(array: FloatArray) -> bool:
+    """Whether float32 holds the numbers of an array: makes them neither infinite nor zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = array.astype(np.float32)
+    return bool((np.isfinite(single) & ((single == 0) == (array == 0))).all())
 
 
 def _inverse(precisions: ArrayLike, kind: str, shape: tuple[int, ...]) -> FloatArray:

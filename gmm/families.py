@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm.cached import cached_property
-from gmm.checks import FloatArray, IntArray, as_choice
+from gmm.checks import EPS, FloatArray, IntArray, as_choice
 
 __all__ = [
     "FAMILIES",
@@ -575,7 +575,7 @@ def _common_axes(
     spread = groups.spread(axes)
     turned = np.swapaxes(spread, 1, 2) @ scatter.matrices @ spread  # D' W_k D
     for _ in range(steps):
-        diagonals = _diagonals(turned)
+        diagonals = _above_rounding(_diagonals(turned))
         precisions = 1.0 / variances(diagonals)
         angles = _angles(turned, precisions, groups)  # (G, d, d), skew
         before = groups.sum((precisions * diagonals).sum(axis=1))
@@ -583,7 +583,7 @@ def _common_axes(
         axes = axes @ rotation
         if not (before - after > INNER_TOLERANCE**1.5 * np.abs(before)).any():
             break
-    return Spectral(groups.spread(axes), variances(_diagonals(turned))), axes
+    return Spectral(groups.spread(axes), variances(_above_rounding(_diagonals(turned)))), axes
 
 
 @cache
@@ -594,7 +594,10 @@ def _planes(d: int) -> tuple[IntArray, IntArray]:
 
 
 def _angles(turned: FloatArray, precisions: FloatArray, groups: Groups) -> FloatArray:
-    """The best angle of rotation in each plane of two axes (:eq:`eq-plane-rotation`), skew."""
+    """The best angle of rotation in each plane of two axes (:eq:`eq-plane-rotation`), skew.
+
+    Axes along which a component has no variance are the best there are, and stay.
+    """
     d = turned.shape[-1]
     i, j = _planes(d)
     diagonals = _diagonals(turned)
@@ -602,6 +605,7 @@ def _angles(turned: FloatArray, precisions: FloatArray, groups: Groups) -> Float
     cosine = 0.5 * groups.sum(difference * (diagonals[:, i] - diagonals[:, j]))
     sine = groups.sum(difference * turned[:, i, j])
     angles = np.where((cosine == 0) & (sine == 0), 0.0, 0.5 * np.arctan2(-sine, -cosine))
+    angles[~np.isfinite(groups.sum(precisions.sum(axis=1)))] = 0.0
     skew = np.zeros((len(angles), d, d))
     skew[:, j, i], skew[:, i, j] = angles, -angles
     return skew
@@ -655,9 +659,15 @@ def finite(matrices: FloatArray) -> FloatArray:
 
 
 def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues, ascending and not negative, and eigenvectors of symmetric matrices."""
+    """Eigenvalues, ascending, and eigenvectors of symmetric matrices; what is rounding is zero."""
     spectra, axes = np.linalg.eigh(finite(matrices))
-    return np.maximum(spectra, 0.0), axes
+    return _above_rounding(spectra), axes
+
+
+def _above_rounding(spectra: FloatArray) -> FloatArray:
+    """The same, with zeros for what is nothing but rounding beside the greatest of a row."""
+    greatest = spectra.max(axis=1, keepdims=True)
+    return np.where(spectra > 16 * spectra.shape[1] * EPS * greatest, spectra, 0.0)
 
 
 def _inverses(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:

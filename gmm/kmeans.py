@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm import threads
 from gmm.checks import (
+    EPS,
     FloatArray,
     IntArray,
     RandomState,
@@ -30,7 +31,6 @@ from gmm.checks import (
 from gmm.e_step import hard_step
 from gmm.m_step import Held, m_step
 from gmm.mixture import Mixture
-from gmm.natural import EPS
 from gmm.rows import Rows, Source, as_rows
 from gmm.statistics import Statistics
 from gmm.sweep import ROW_MEMORY, SHORTEST

@@ -44,7 +44,7 @@ from gmm.m_step import m_step
 from gmm.mixture import Mixture
 from gmm.mixture import responsibilities as shares_of
 from gmm.natural import OF_ZERO, log_weights
-from gmm.normal import LOG_2PI, cholesky, inverse_lower, log_determinant
+from gmm.normal import LOG_2PI, cholesky, inverse_cholesky, log_determinant
 from gmm.rows import Block, Rows, Source, Survey, as_source, blocks, loaded, with_weight
 from gmm.statistics import Statistics
 from gmm.sweep import ChunkSweep, Sweep, sweep_of
@@ -354,7 +354,7 @@ def completion(group: Group, mixture: Mixture) -> Completion:
         stored = mixture.stored.reshape(-1, *mixture.stored.shape[-2:])  # (K, d, d), one if tied
         across = np.swapaxes(seen, 2, 3)  # (P, 1, d, 1)
         visible = np.where(seen & across, stored, np.eye(mixture.n_features))
-        whiteners = inverse_lower(cholesky(visible, "covariances"))
+        whiteners = inverse_cholesky(visible, "covariances")
         turned = np.swapaxes(whiteners, 2, 3)
         whitened = residuals @ turned
         known = np.where(seen, stored, 0.0) @ turned

@@ -61,8 +61,7 @@ from gmm.normal import (
     LOG_2PI,
     Normal,
     as_covariance,
-    cholesky,
-    inverse_lower,
+    inverse_cholesky,
     log_determinant,
     split_coordinates,
 )
@@ -274,7 +273,7 @@ class Mixture:
         Inverse Cholesky factors for matrices, reciprocal standard deviations for variances.
         """
         if self.kind in ("full", "tied"):
-            return inverse_lower(cholesky(self.stored, "covariances"))
+            return inverse_cholesky(self.stored, "covariances")
         if not (self.stored > 0).all():
             k = int(np.argwhere(~(self.stored > 0))[0][0])
             raise SingularCovarianceError(

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gmm.checks import FloatArray, IntArray
+from gmm.checks import EPS, FloatArray, IntArray
 
 __all__ = [
     "cancellation",
@@ -29,7 +29,6 @@ __all__ = [
     "unpacked",
 ]
 
-EPS = float(np.finfo(np.float64).eps)
 LOG_2 = float(np.log(2.0))
 LOG2_E = 1.0 / LOG_2
 

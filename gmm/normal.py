@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm.checks import (
+    EPS,
     FloatArray,
     RandomState,
     SingularCovarianceError,
@@ -32,10 +33,9 @@ from gmm.checks import (
     refuse_non_finite,
 )
 
-__all__ = ["Normal", "cholesky", "inverse_lower", "log_determinant"]
+__all__ = ["Normal", "cholesky", "inverse_cholesky", "inverse_lower", "log_determinant"]
 
 LOG_2PI = float(np.log(2 * np.pi))
-EPS = float(np.finfo(np.float64).eps)
 
 
 def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
@@ -55,13 +55,9 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     Raises
     ------
     SingularCovarianceError
-        If a matrix is not positive definite to working precision: if what remains of a variance,
-        once the coordinates before it are known, is below ``16 d`` rounding units of it.
-
-    Notes
-    -----
-    The squared diagonal of the factor holds these remaining variances
-    (:eq:`eq-log-density-cholesky`).
+        If a matrix is not positive definite to working precision: if the variance inflation factors
+        of its features (:eq:`eq-variance-inflation`) add up to more than one part in ``16 d``
+        rounding units.
 
     Examples
     --------
@@ -69,22 +65,52 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     array([[2., 0.],
            [1., 1.]])
     """
+    return _factored(covariances, name)[0]
+
+
+def inverse_cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
+    """Inverses of the factors of :func:`cholesky`, which turn residuals into standard normal ones.
+
+    Parameters
+    ----------
+    covariances : array (..., d, d)
+    name : str
+
+    Returns
+    -------
+    array (..., d, d)
+
+    Raises
+    ------
+    SingularCovarianceError
+        As :func:`cholesky` does.
+
+    Examples
+    --------
+    >>> inverse_cholesky(np.array([[4.0, 2.0], [2.0, 2.0]]))
+    array([[ 0.5,  0. ],
+           [-0.5,  1. ]])
+    """
+    return _factored(covariances, name)[1]
+
+
+def _factored(covariances: FloatArray, name: str) -> tuple[FloatArray, FloatArray]:
+    """Factors and their inverses."""
     d = covariances.shape[-1]
-    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+    deviations = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
     try:
         factors: FloatArray = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
-        pivots = np.diagonal(factors, axis1=-2, axis2=-1)
-        remains = pivots * pivots > (16 * d * EPS if d > 1 else 0.0) * variances
-        if remains.all():
-            return factors
-        sound = remains.all(axis=-1)
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            inverses = inverse_lower(factors)
+            inflations = (inverses * deviations[..., None, :]) ** 2
+            sound = inflations.sum(axis=(-2, -1)) <= 1 / (16 * d * EPS)
+        if sound.all():
+            return factors, inverses
     except np.linalg.LinAlgError:
         sound = np.array([_has_factor(c) for c in covariances.reshape(-1, d, d)])
         sound = sound.reshape(covariances.shape[:-2])
-    if not np.all(sound):
-        which = f" of component {int(np.argmin(sound))}" if covariances.ndim == 3 else ""
-        raise SingularCovarianceError(f"{name}{which}: expected a positive definite matrix")
-    return factors
+    which = f" of component {int(np.argmin(sound))}" if covariances.ndim == 3 else ""
+    raise SingularCovarianceError(f"{name}{which}: expected a positive definite matrix")
 
 
 def _has_factor(covariance: FloatArray) -> bool:
@@ -256,8 +282,11 @@ class Normal:
         weights = as_sample_weight(sample_weight, len(rows))
         total = float(len(rows) if weights is None else weights.sum())
         refuse_extreme(rows.min(axis=0), rows.max(axis=0), total)
+        origin = rows[0].copy()
+        rows -= origin  # so that far from zero no digits are lost
         mean = np.average(rows, axis=0, weights=weights)
         residuals = rows - mean
+        mean += origin
         share = np.full(len(rows), 1.0) if weights is None else weights
         covariance = (residuals * share[:, None]).T @ residuals / share.sum()
         try:

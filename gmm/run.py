@@ -24,7 +24,14 @@ from gmm.checkpoint import (
     inner_state,
     set_inner_state,
 )
-from gmm.checks import EmptyComponentError, SingularCovarianceError, as_choice, as_count, read_only
+from gmm.checks import (
+    EPS,
+    EmptyComponentError,
+    SingularCovarianceError,
+    as_choice,
+    as_count,
+    read_only,
+)
 from gmm.convergence import NATURAL, Ascent, PlainEM, State, ascent
 from gmm.families import FAMILIES
 from gmm.mixture import Mixture
@@ -224,10 +231,32 @@ class Course:
             stopped = watched and self._is_stopped()
             self.is_near = self.rule.is_met(self.objectives, self.em_steps)
             if self.is_near and self.em_steps >= self.rule.em_steps:
+                self._refuse_collapse()
                 return "converged"
             if checkpoint is not None:
                 checkpoint.note(self.snapshot())
-        return "callback" if stopped else "max_iter"
+        if stopped:
+            return "callback"
+        if self.n_iter:  # a start is what its maker says
+            self._refuse_collapse()
+        return "max_iter"
+
+    def _refuse_collapse(self) -> None:
+        """Raise if a variance so small that rounding may have made it has been made by rounding.
+
+        The next M-step tells, from moments about means that are known better
+        (:prf:ref:`prop-moment-cancellation`).
+        """
+        survey = self.problem.rows.survey
+        reach = np.maximum(survey.greatest - survey.mean, survey.mean - survey.least)
+        if (self.mixture().variances > 16 * EPS * reach**2).all():
+            return
+        try:
+            self.steps.maximise(self.state.statistics)
+        except EmptyComponentError:
+            pass
+        except SingularCovarianceError as error:
+            raise _collapsed(error) from None
 
     def _advance(self) -> None:
         """One iteration, with advice for whoever meets a singular covariance."""
@@ -237,11 +266,7 @@ class Course:
         except EmptyComponentError:
             raise
         except SingularCovarianceError as error:
-            raise SingularCovarianceError(
-                f"a component has collapsed: {error}; the likelihood is unbounded there (take "
-                "fewer components, more starts, a family with fewer parameters, or a positive "
-                "ridge)"
-            ) from None
+            raise _collapsed(error) from None
         self.gain = state.objective - self.state.objective
         self.em_steps = self.em_steps + 1 if is_em_step else 0
         self._note(state, self.passes[-1] + tried)
@@ -365,3 +390,11 @@ class Course:
         if [type(value) for value in found] != [type(value) for value in present]:
             raise ValueError("a state of another kind")
         return parameters
+
+
+def _collapsed(error: SingularCovarianceError) -> SingularCovarianceError:
+    """The error of a step, with advice."""
+    return SingularCovarianceError(
+        f"a component has collapsed: {error}; the likelihood is unbounded there (take fewer "
+        "components, more starts, a family with fewer parameters, or a positive ridge)"
+    )

@@ -110,7 +110,7 @@ def search(
             race=SHORT,
         )
     table.finish(cells, tol)
-    return {cell: outcome for cell, outcome in table.best.items() if cell in asked}
+    return {cell: outcome for cell, outcome in table.sound().items() if cell in asked}
 
 
 def search_parts(
@@ -127,7 +127,7 @@ def search_parts(
     for _ in range(PARTS):
         table = _Table(rows.sample(PART_ROWS, rng), ridge, prior, hierarchical)
         table.fill(cells, rng)
-        parts.append(table.best)
+        parts.append(table.sound())
     return parts
 
 
@@ -148,6 +148,10 @@ class _Table:
         self.stride = 1.0 if ridge else STRIDE
         self.best: dict[Cell, Outcome] = {}
         self.fresh: set[Cell] = set()
+
+    def sound(self) -> dict[Cell, Outcome]:
+        """The best outcomes that are mixtures: a batch finds singular matrices less surely."""
+        return {cell: outcome for cell, outcome in self.best.items() if outcome.is_mixture}
 
     def bic(self, cell: Cell) -> float:
         """Smaller is better."""

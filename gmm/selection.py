@@ -35,7 +35,7 @@ from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
 from gmm.prior import Prior, Priors
 from gmm.progress import Bar
-from gmm.result import Fit, Run, Trace
+from gmm.result import Fit
 from gmm.rows import Rows, Source, as_rows
 from gmm.search import PARTS, Cell, search, search_parts
 
@@ -366,7 +366,7 @@ class Selection:
         relative = np.einsum("kij,ij->k", precisions, self.rows.covariance) / mixture.n_features
         return float(mixture.weights.min() * self.rows.total_weight), float(relative.max())
 
-    def _refined(self, cell: Cell, start: Mixture) -> Fit:
+    def _refined(self, cell: Cell, start: Mixture, max_iter: int = 1000) -> Fit:
         """EM on all rows to the full tolerance, from where a search has ended."""
         family, k = cell
         return fit(
@@ -375,6 +375,7 @@ class Selection:
             family,
             start=start,
             tol=self.tol,
+            max_iter=max_iter,
             ridge=self.ridge,
             prior=self._prior(k),
             accelerate="auto",
@@ -382,21 +383,11 @@ class Selection:
 
     def _finished(self, cell: Cell) -> Fit:
         """The fit of a cell that the search has found in a batch."""
-        outcome = self._outcomes[cell]
+        mixture = self._outcomes[cell].mixture
         try:
-            return self._refined(cell, outcome.mixture)
+            return self._refined(cell, mixture)
         except SingularCovarianceError:  # the search stopped on the way to a singularity
-            trace = np.array(outcome.trace)
-            run = Run(outcome.log_likelihood, len(trace) - 1, "max_iter", len(trace))
-            return Fit(
-                outcome.mixture,
-                outcome.log_likelihood,
-                Trace(trace, np.array(outcome.seconds), np.arange(1, len(trace) + 1)),
-                "max_iter",
-                (run,),
-                self.rows.n_rows,
-                self.rows.total_weight,
-            )
+            return self._refined(cell, mixture, max_iter=0)
 
     def _fit_parts(self, cells: list[Cell], parts: list[dict[Cell, Outcome]], bar: Bar) -> None:
         """EM on all rows from the fits of their parts; the better one is kept."""

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from gmm.checks import EmptyComponentError, FloatArray, SingularCovarianceError
+from gmm.checks import EPS, EmptyComponentError, FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES, restrict
 from gmm.m_step import EMPTY, NARROWEST, SMALLEST_WEIGHT, m_step
 from gmm.mixture import Mixture
-from gmm.natural import EPS, LOG2_E, TOLERANCE, features, statistics_size, unpacked
+from gmm.natural import LOG2_E, TOLERANCE, features, statistics_size, unpacked
 from gmm.rows import Rows
 from gmm.statistics import Statistics
 from gmm.sweep import LOWEST, Sweep
@@ -311,7 +311,8 @@ class SmallSteps:
 # determinant, its mean's squared Mahalanobis distance from the centre, the trace of its precision
 # and the mean's squared distance in the data's units, and its natural parameters but for the
 # constant. The second takes the moments of a component about its mean. The third tells whether a
-# covariance is sound: wider than what is negligible, and with pivots above rounding.
+# covariance is sound: wider than what is negligible, and with variance inflation factors whose sum
+# rounding allows, as in gmm.normal.cholesky.
 
 
 def _expand_1(component: Component, squared: list[float]) -> Expansion | None:
@@ -355,7 +356,7 @@ def _central_2(m: Moments) -> tuple[list[float], list[float]]:
 def _sound_2(component: Component, narrowest: list[float]) -> bool:
     _, _, _, xx, yx, yy = component
     wide = xx > narrowest[0] and yy > narrowest[1]
-    return wide and yy - yx * (yx / xx) > 32 * EPS * yy
+    return wide and yy - yx * (yx / xx) >= 64 * EPS * yy  # both factors are their ratio
 
 
 def _expand_3(component: Component, squared: list[float]) -> Expansion | None:
@@ -389,11 +390,18 @@ def _sound_3(component: Component, narrowest: list[float]) -> bool:
     _, _, _, _, xx, yx, yy, zx, zy, zz = component
     if not (xx > narrowest[0] and yy > narrowest[1] and zz > narrowest[2]):
         return False
-    slope = yx / xx
-    second, rest = yy - slope * yx, zy - slope * zx
+    a, b = yx / xx, zx / xx
+    second, rest = yy - a * yx, zy - a * zx
     if not second > 48 * EPS * yy:
         return False
-    return zz - zx / xx * zx - rest / second * rest > 48 * EPS * zz
+    c = rest / second
+    third = zz - b * zx - c * rest
+    if not third > 48 * EPS * zz:
+        return False
+    d = a * c - b
+    of_x = 1 + a * a * (xx / second) + d * d * (xx / third)
+    of_y = yy / second + c * c * (yy / third)
+    return (of_x + of_y + zz / third) * 48 * EPS <= 1
 
 
 _EXPANDED = {1: _expand_1, 2: _expand_2, 3: _expand_3}

@@ -142,4 +142,7 @@ class Statistics:
     def scatter(self) -> FloatArray:
         """Second moments about the components' own means, in the shape of ``second``."""
         correction = self.first / np.sqrt(self.counts)[:, None]
-        return self.second - squares_of(correction, self.kind)
+        matrices = self.second - squares_of(correction, self.kind)
+        if self.kind in ("full", "tied"):  # beside a small variance, rounding is not symmetric
+            matrices = 0.5 * (matrices + np.swapaxes(matrices, -1, -2))
+        return matrices

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm.checks import (
+    WIDEST_RANGE,
     FloatArray,
     as_count,
     as_non_negative,
@@ -42,7 +43,7 @@ def gmm_em(
     Parameters
     ----------
     data : array (n,)
-        At least k finite numbers.
+        At least k numbers, none beyond ±1e130.
     k : int
         The number of components.
     max_iter : int
@@ -79,6 +80,11 @@ def gmm_em(
     ([1.083, 4.656], -38.9134)
     """
     x = as_vector(data, "data")
+    if (np.abs(x) > WIDEST_RANGE).any():
+        raise ValueError(
+            f"data: expected numbers of no more than {WIDEST_RANGE:.0e}, got "
+            f"{x[np.abs(x).argmax()]:.3g}; give them in another unit, or squares would be none"
+        )
     n_components = as_count(k, "k")
     if x.size < n_components:
         raise ValueError(f"data: expected at least {n_components} numbers, got {x.size}")

@@ -102,6 +102,16 @@ def test_float32_data_give_float32_parameters() -> None:
     assert model.fit(X.astype(np.float64)).means_.dtype == np.float64
 
 
+@pytest.mark.parametrize("unit", [1e25, 1e-25])
+def test_float32_data_give_parameters_that_are_numbers(unit: float) -> None:
+    """Variances of numbers that float32 holds may be too great or too small for it."""
+    X = (unit * datasets.iris().X).astype(np.float32)
+    model = GaussianMixture(2, random_state=0, reg_covar=0.0).fit(X)
+    assert model.covariances_.dtype == model.precisions_.dtype == np.float64
+    np.testing.assert_array_equal(model.covariances_, model.mixture_.covariances)
+    assert np.isfinite(model.precisions_).all()
+
+
 def test_sample_weight_means_repetition() -> None:
     X = datasets.iris().X
     weights = np.arange(150) % 3

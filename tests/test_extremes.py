@@ -123,6 +123,61 @@ def test_a_ridge_far_above_the_data_is_a_unit_of_its_own(accelerate: str) -> Non
     np.testing.assert_allclose(fit.mixture.variances, 1e20)
 
 
+@pytest.mark.parametrize("accelerate", ["squarem", "lbfgs", "anderson", "auto"])
+@pytest.mark.parametrize("family", ["VVV", "EEE", "VVI", "EEI"])
+@pytest.mark.parametrize("prior", [None, "default"])
+@pytest.mark.parametrize("units", [(1e-52, 1e117), (1e-70, 1e70), (1e120, 1e-120)])
+def test_accelerators_bear_features_whose_units_are_worlds_apart(
+    accelerate: str, family: str, prior: str | None, units: tuple[float, float]
+) -> None:
+    """Products of such numbers overflowed, with a warning of NumPy's."""
+    fit = gmm.fit(ROWS * units, 2, family, accelerate=accelerate, prior=prior, random_state=0)
+    assert np.isfinite(fit.mixture.stored).all()
+    if prior is None:  # a default prior is round for some families, and no unit fits both features
+        plain = gmm.fit(ROWS, 2, family, accelerate=accelerate, random_state=0)
+        logs = len(ROWS) * np.log(units).sum()
+        assert fit.log_likelihood == pytest.approx(plain.log_likelihood - logs, rel=1e-9)
+
+
+def test_common_axes_of_features_whose_units_are_worlds_apart_are_refused() -> None:
+    """The log-likelihood fell: eigenvalues were the rounding of greater ones."""
+    X = [
+        [3.29354788e-04, 2.80777681e11, 3.05295837e-33],
+        [-7.61200235e-10, 6.85745819e06, 2.55668442e-38],
+        [-3.01841558e-09, 7.28248267e06, 2.04794293e-38],
+        [5.28631652e-09, 8.16389123e06, 2.44936764e-38],
+    ]
+    with pytest.raises(gmm.SingularCovarianceError):
+        gmm.fit(X, 1, "VVE", missing="em", max_iter=1, random_state=0)
+
+
+def test_weights_too_great_to_be_added_are_refused() -> None:
+    with pytest.raises(ValueError, match="weights: expected non-negative numbers that sum to 1"):
+        gmm.Mixture([1e308, 1e308], [[0.0], [1.0]], [1.0, 1.0], "VII")
+
+
+def test_one_row_far_from_zero_has_no_normal_distribution() -> None:
+    """The rounding of its mean overflowed when it was squared."""
+    with pytest.raises(gmm.SingularCovarianceError, match="X: the 1 rows lie in a hyperplane"):
+        gmm.Normal.fit([[2.4202409e163]], [1.31022721e25])
+
+
+def test_predictions_bear_components_that_expect_no_row() -> None:
+    """Sticks of which nothing is left: the logarithm of their weights was that of zero."""
+    X = [[-1.14712397e12, -1.34358672e11], [-10.8411725, -0.895736633], [-6.8853011, -2.9780584]]
+    fit = gmm.fit_variational(
+        X,
+        3,
+        "VVI",
+        weight_prior="dirichlet-process",
+        concentration=1e-3,
+        sample_weight=[1.31022721e14, 6.12594756e13, 1.77849695e13],
+        max_iter=8,
+        random_state=0,
+    )
+    assert np.isfinite(fit.predictive(X)).all()
+
+
 def test_short_runs_bear_equal_rows_with_a_ridge() -> None:
     found = starting_mixture(np.ones((6, 2)), 2, "VVV", "short-runs", 0, ridge=1.0)
     np.testing.assert_allclose(found.means, 1.0)
@@ -198,6 +253,33 @@ class TestSelectionOfFewRows:
         )
         with pytest.raises(gmm.SingularCovarianceError):
             gmm.select(X, range(1, 4), "VVV", random_state=0)
+
+    @pytest.mark.parametrize(
+        ("seed", "shape", "criterion"),
+        [(16, (3, 3), "bic"), (13, (4, 4), "bic"), (8, (4, 2), "bic"), (8, (4, 2), "cv")],
+    )
+    def test_what_the_search_has_found_is_a_mixture(
+        self, seed: int, shape: tuple[int, int], criterion: str
+    ) -> None:
+        """Some covariances had no inverse, or one that a mixture refuses."""
+        rng = np.random.default_rng(seed)
+        assert shape == (int(rng.integers(2, 5)), int(rng.integers(1, 5)))
+        X = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 3)
+        families = ["VVV", "EEE", "VII", "EVI", "VEV", "VVE"]
+        found = gmm.select(X, [1, 2, 3], families, criterion=criterion, n_folds=2, random_state=0)
+        fit = found.best
+        assert fit.log_likelihood == pytest.approx(fit.mixture.log_likelihood(X), rel=1e-9)
+
+    def test_the_likelihood_of_a_fit_on_its_way_to_a_singularity_is_exact(self) -> None:
+        """With weights beside which a prior is nothing; a batch knew it to five digits."""
+        X = np.random.default_rng(5).standard_normal((37, 1))
+        weights = np.random.default_rng(6).uniform(1e16, 2e17, 37)
+        fit = gmm.select(
+            X, [1, 2, 3], ["E", "V"], prior="default", sample_weight=weights, random_state=0
+        ).fit("V", 3)
+        assert fit.mixture.variances.min() < 1e-12
+        exact = fit.mixture.log_likelihood(X, weights)
+        assert fit.log_likelihood == pytest.approx(exact, rel=1e-11)
 
     def test_more_folds_than_rows(self) -> None:
         with pytest.raises(ValueError, match=r"^n_folds: expected at most one for each of the 3"):

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gmm
-from gmm.checks import FloatArray
+from gmm.checks import EPS, FloatArray
 from gmm.natural import (
-    EPS,
     LOG_2,
     TOLERANCE,
     cancellation,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 import gmm
-from gmm.normal import Normal, cholesky, inverse_lower, log_determinant
+from gmm.normal import Normal, cholesky, inverse_cholesky, inverse_lower, log_determinant
 
 
 def example(d: int, seed: int = 0) -> Normal:
@@ -467,3 +469,26 @@ def test_expanded_square_stays_within_its_bound_and_needs_it() -> None:
             assert abs(Fraction(float(centred)) - exact) <= 3 * u * float(exact) * (1 + 1e-12)
             worst = max(worst, float(abs(Fraction(float(expanded)) - exact)) / bound)
     assert worst > 0.1  # the bound is not idle
+
+
+@pytest.mark.parametrize("d", [1, 3, 12])
+def test_inverse_factors_are_the_inverses_of_factors(d: int) -> None:
+    stack = np.array([example(d, seed).covariance for seed in range(4)])
+    product = inverse_cholesky(stack) @ cholesky(stack)
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(d), stack.shape), atol=1e-12)
+    assert (np.triu(inverse_cholesky(stack), 1) == 0).all()
+
+
+@pytest.mark.parametrize("factor", [cholesky, inverse_cholesky])
+def test_the_first_matrix_of_a_stack_that_is_not_positive_definite_is_named(
+    factor: Callable[..., Any],
+) -> None:
+    stack = np.array([np.eye(2)] * 3)
+    stack[1] = [[1.0, 1.0], [1.0, 1.0 + 1e-15]]  # has a factor, a wrong one
+    with pytest.raises(gmm.SingularCovarianceError, match=r"^it of component 1: expected a pos"):
+        factor(stack, "it")
+    stack[1] = [[1.0, 2.0], [2.0, 1.0]]
+    with pytest.raises(gmm.SingularCovarianceError, match=r"^it of component 1: expected a pos"):
+        factor(stack, "it")
+    with pytest.raises(gmm.SingularCovarianceError, match=r"^it: expected a positive definite"):
+        factor(np.full((2, 2), np.nan), "it")

@@ -227,9 +227,9 @@ def correlation_with(least: float, d: int, rng: np.random.Generator) -> Floats:
     return symmetric
 
 
-@pytest.mark.derives("prop-pivots", "eq-pivots")
+@pytest.mark.derives("prop-variance-inflation", "eq-variance-inflation", "eq-inflation-eigenvalue")
 @pytest.mark.parametrize("d", [1, 2, 3, 6])
-def test_pivots_bound_the_least_eigenvalue_of_the_correlations(d: int) -> None:
+def test_variance_inflation_bounds_the_least_eigenvalue_of_the_correlations(d: int) -> None:
     rng = np.random.default_rng(d)
     for least in (1e-1, 1e-4, 1e-8):
         for _ in range(20):
@@ -237,15 +237,46 @@ def test_pivots_bound_the_least_eigenvalue_of_the_correlations(d: int) -> None:
             covariance = correlation_with(least, d, rng) * np.outer(units, units)
             with mpmath.workdps(50):
                 exact = mpmath.matrix(covariance.tolist())
-                L = mpmath.cholesky(exact)
-                t = [L[j, j] ** 2 / exact[j, j] for j in range(d)]
-                scaled = mpmath.matrix(d, d)
-                for i in range(d):
-                    for j in range(d):
-                        scaled[i, j] = exact[i, j] / mpmath.sqrt(exact[i, i] * exact[j, j])
-                smallest = min(mpmath.eigsy(scaled, eigvals_only=True))
-                assert mpmath.fprod(t) / mpmath.e < smallest
-                assert smallest <= min(t) * (1 + mpmath.mpf(10) ** -40)
+                deviations = mpmath.diag([mpmath.sqrt(exact[j, j]) for j in range(d)])
+                factor, precision = mpmath.cholesky(exact), exact**-1
+                inflations = [exact[j, j] * precision[j, j] for j in range(d)]
+                total = mpmath.fsum(inflations)
+                correlations = deviations**-1 * exact * deviations**-1
+                smallest = min(mpmath.eigsy(correlations, eigvals_only=True))
+                tiny = mpmath.mpf(10) ** -30
+                assert mpmath.mnorm(factor**-1 * deviations, "f") ** 2 == pytest.approx(total)
+                assert 1 / total <= smallest * (1 + tiny)
+                assert smallest <= d / total * (1 + tiny)
+                for j in range(d):
+                    others = [i for i in range(d) if i != j]
+                    rest = exact[j, j]
+                    if others:
+                        block = mpmath.matrix([[exact[a, b] for b in others] for a in others])
+                        across = mpmath.matrix([exact[a, j] for a in others])
+                        rest -= (across.T * block**-1 * across)[0]
+                    assert abs(rest / exact[j, j] * inflations[j] - 1) < tiny
+                    assert inflations[j] * factor[j, j] ** 2 >= exact[j, j] * (1 - tiny)
+
+
+@pytest.mark.derives("eq-inflation-eigenvalue")
+@pytest.mark.parametrize("d", [3, 4, 6])
+def test_covariances_of_too_few_rows_are_refused_though_their_diagonals_look_sound(d: int) -> None:
+    """Of d rows; the diagonal of the factor alone would let some of them pass."""
+    rng = np.random.default_rng(d)
+    looked_sound = 0
+    for _ in range(1500):
+        rows = rng.standard_normal((d, d)) * 10.0 ** rng.uniform(-5, 5, d)
+        S = np.cov(rows.T, ddof=0)
+        with pytest.raises(gmm.SingularCovarianceError):
+            cholesky(S)
+        with pytest.raises(gmm.SingularCovarianceError):
+            gmm.fit(rows, 1, "EEE", max_iter=0)
+        try:
+            remains = np.diagonal(np.linalg.cholesky(S)) ** 2 / np.diagonal(S)
+        except np.linalg.LinAlgError:
+            continue
+        looked_sound += bool((remains > 32 * d * ROUNDING).all())
+    assert looked_sound
 
 
 @pytest.mark.parametrize("d", [2, 5, 12])
@@ -267,6 +298,66 @@ def test_highams_guarantee_holds_and_the_package_asks_for_more(d: int) -> None:
         except gmm.SingularCovarianceError:
             pass
     assert accepted < 30
+
+
+@pytest.mark.parametrize("family", ["EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"])
+@pytest.mark.parametrize("max_iter", [0, 2])
+def test_fewer_rows_than_features_are_refused(family: str, max_iter: int) -> None:
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(3, 35))
+        X = rng.standard_normal((int(rng.integers(2, d + 1)), d)) * rng.uniform(0.3, 5, d)
+        with pytest.raises(gmm.SingularCovarianceError):
+            gmm.fit(X, 1, family, max_iter=max_iter, random_state=0)
+
+
+SHAPED = ("EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV")
+
+
+@pytest.mark.parametrize("family", SHAPED)
+@pytest.mark.parametrize("accelerate", ["none", "auto"])
+def test_a_feature_that_is_constant_within_clusters_is_never_fitted(
+    family: str, accelerate: str
+) -> None:
+    """Its variances are zero, and rounding makes small numbers of both signs of them."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(20, 60))
+        kind = np.arange(n) % int(rng.integers(2, 4)) == 0
+        label = np.where(kind, *rng.choice([0.0, 0.1, 0.3, 0.7, 1.0], 2, replace=False))
+        X = np.column_stack([rng.standard_normal((n, 2)) + 6 * kind[:, None], label])
+        with pytest.raises(gmm.SingularCovarianceError):
+            gmm.fit(X, 2, family, random_state=seed, accelerate=accelerate)
+
+
+def told_apart(seed: int) -> Floats:
+    """Two groups of a few rows, and a feature that has one value in each."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(6, 40))
+    kind = (rng.random(n) < 0.5).astype(float)
+    across = rng.standard_normal(n) + 2 * kind
+    return np.column_stack([across, kind * rng.choice([1, 0.1, 3]) + rng.choice([0, 0.3])])
+
+
+@pytest.mark.parametrize(
+    ("family", "seed", "last"), [("EEI", 4, 3), ("VEE", 13, 3), ("VEV", 10, 3)]
+)
+def test_no_run_ends_at_a_variance_that_rounding_has_made(
+    family: str, seed: int, last: int
+) -> None:
+    """After ``last`` iterations the variance is zero, but came out as some 1e-17."""
+    X = told_apart(seed)
+    before = gmm.fit(X, 2, family, random_state=0, max_iter=last - 1)
+    assert before.mixture.variances.min() > 1e-10
+    with pytest.raises(gmm.SingularCovarianceError, match="a component has collapsed: "):
+        gmm.fit(X, 2, family, random_state=0, max_iter=last)
+
+
+@pytest.mark.parametrize("seed", [11, 29])
+def test_no_run_converges_to_an_eigenvalue_that_rounding_has_made(seed: int) -> None:
+    X = told_apart(seed)
+    with pytest.raises(gmm.SingularCovarianceError):
+        gmm.fit(X, 2, "VVE", random_state=0)
 
 
 # ---------------------------------------------------------------- remedies

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 from conftest import FAMILIES, random_mixture
 from scipy import stats
 
 import gmm
 from gmm.checks import FloatArray, SingularCovarianceError
 from gmm.families import FAMILIES as KINDS
+from gmm.normal import cholesky
 from gmm.rows import as_rows
-from gmm.small import Component, SmallSteps
+from gmm.small import _SOUND, Component, SmallSteps
 from gmm.statistics import Statistics
 from gmm.steps import MixtureSteps
 from gmm.sweep import Sweep
@@ -186,3 +188,34 @@ def test_units_do_not_matter(family: str, d: int, power: int) -> None:
     b = gmm.fit(scale * X, 2, family, start=scale * X[:2], tol=0, max_iter=4)
     np.testing.assert_allclose(b.mixture.weights, a.mixture.weights, rtol=1e-9)
     np.testing.assert_allclose(b.mixture.means / scale, a.mixture.means, rtol=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("least", [0.0, 1e-15, 1e-14, 2e-14, 1e-13, 1e-10, 0.1])
+def test_covariances_are_sound_where_those_of_a_mixture_are(d: int, least: float) -> None:
+    """By the same rule, but within a factor of two of its bound, where rounding decides."""
+    rng = np.random.default_rng(d)
+    i, j = np.tril_indices(d)
+    told = set()
+    for _ in range(300):
+        values = np.append(least, 10.0 ** rng.uniform(-4, 0, d - 1))
+        axes = np.linalg.qr(rng.standard_normal((d, d)))[0]
+        units = 10.0 ** rng.uniform(-3, 3, d)
+        matrix = (axes * values) @ axes.T * np.outer(units, units)
+        matrix = 0.5 * (matrix + matrix.T)
+        exact = sympy.Matrix(d, d, [sympy.Rational(float(value)) for value in matrix.ravel()])
+        if exact.det() > 0:
+            precision = exact.inv()
+            inflation = float(sum(exact[a, a] * precision[a, a] for a in range(d)))
+        else:
+            inflation = np.inf
+        if 1 / 2 < inflation * 16 * d * 2**-52 < 2:
+            continue
+        sound = _SOUND[d]([1.0, *np.zeros(d), *matrix[i, j]], [0.0] * d)
+        try:
+            cholesky(matrix)
+            assert sound
+        except SingularCovarianceError:
+            assert not sound
+        told.add(sound)
+    assert told

@@ -70,6 +70,16 @@ def test_scatter_does_not_depend_on_the_centre(kind: str) -> None:
     np.testing.assert_allclose(at_means.first, 0.0, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_scatter_is_symmetric_to_the_last_bit(kind: str) -> None:
+    """Also where moments are not: beside a tiny variance their rounding is not small."""
+    statistics = example(kind, d=4)
+    noise = 1e-16 * np.random.default_rng(1).standard_normal(statistics.second.shape)
+    scatter = replace(statistics, second=statistics.second + noise).scatter()
+    np.testing.assert_array_equal(scatter, np.swapaxes(scatter, -1, -2))
+    np.testing.assert_allclose(scatter, statistics.scatter(), atol=1e-13)
+
+
 def test_statistics_of_different_kinds_or_sizes_do_not_add() -> None:
     with pytest.raises(ValueError, match="statistics: expected the same kind and sizes"):
         example("full") + example("diag")

@@ -133,6 +133,11 @@ def test_one_component_has_the_moments_of_the_data() -> None:
         (([1.0, 2.0], 3), ValueError, "data: expected at least 3 numbers, got 2"),
         (([1.0, np.nan], 1), ValueError, r"data: expected finite numbers, got NaN at \[1\]"),
         (([1.0, np.inf], 1), ValueError, r"data: expected finite numbers, got infinity"),
+        (
+            ([1.0, -3e154], 1),
+            ValueError,
+            r"data: expected numbers of no more than 1e\+130, got -3e",
+        ),
         ((["a", "b"], 1), TypeError, "data: expected real numbers"),
         (([1j, 2.0], 1), TypeError, "data: expected real numbers"),
         (([1.0, 2.0], 0), ValueError, "k: expected an integer of at least 1"),

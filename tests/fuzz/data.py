@@ -315,7 +315,8 @@ def reference(mixture: gmm.Mixture, X: Floats) -> tuple[Floats, Floats]:
             # rounding of the mean, of the rows' differences from it, and of the factor
             # infinite where a mean is not known to the width of its component
             far = EPS * (np.abs(means[k][pattern]) / deviations).max()
-            least = np.diagonal(factor).min()
+            inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
+            least = 1 / np.linalg.norm(inverse)  # its square is at most the least eigenvalue
             length = np.sqrt(squares)
             errors[rows, k] = (
                 length * far / least + (far / least) ** 2 + EPS * (1 + squares) * 30 / least**2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import gmm
 from fuzz.data import (
+    EPS,
     NAMES,
     SEEDS,
     STARTS,
@@ -64,6 +65,18 @@ def assert_fit(fit: gmm.Fit, X: Floats, weights: Any, chosen: dict[str, Any]) ->
     assert fit.trace.log_likelihood[-1] == fit.log_likelihood
 
 
+def nearness(fit: gmm.Fit, X: Floats) -> float:
+    """How far rounding may have moved log-densities on the way, where covariances were narrow.
+
+    By its errors in densities, and in variances, from moments about a point at some distance.
+    """
+    reach = np.abs(X - X.mean(axis=0)).max(axis=0)
+    mixtures = fit.trace.mixtures.values()
+    moments = max(float((reach**2 / mixture.variances).max()) for mixture in mixtures)
+    densities = max(float(reference_log_density(mixture, X)[1].max()) for mixture in mixtures)
+    return densities + 16 * EPS * moments
+
+
 @cases(700)
 @given(data=st.data(), table=tables())
 def test_a_fit_is_sound_or_refused_by_name(data: st.DataObject, table: Table) -> None:
@@ -114,15 +127,21 @@ def test_units_that_are_powers_of_two_change_nothing(
     X, unit = table.values, 2.0**exponent
 
     def fitted(rows: Floats) -> Any:
-        return outcome(lambda: gmm.fit(rows, k, family, max_iter=4, tol=0.0, random_state=seed))
+        return outcome(
+            lambda: gmm.fit(rows, k, family, max_iter=4, tol=0.0, keep="all", random_state=seed)
+        )
 
     one, other = fitted(X), fitted(X * unit)
     if one is None or other is None:  # on the border of what is singular, either may be
         return
     n, d = X.shape
-    np.testing.assert_allclose(other.mixture.means / unit, one.mixture.means, rtol=1e-5, atol=1e-5)
+    near = nearness(one, X)
+    np.testing.assert_allclose(
+        other.mixture.means / unit, one.mixture.means, rtol=1e-5 + near, atol=1e-5 + near
+    )
     wanted = one.log_likelihood - n * d * exponent * np.log(2.0)
-    assert abs(other.log_likelihood - wanted) < 1e-6 * (n + abs(one.log_likelihood) + abs(wanted))
+    size = n + abs(one.log_likelihood) + abs(wanted)
+    assert abs(other.log_likelihood - wanted) < 1e-6 * size + n * near
 
 
 @cases(100)
@@ -157,16 +176,19 @@ def test_the_order_of_rows_and_the_place_of_features_do_not_matter(
     rows, columns = rng.permutation(n), rng.permutation(d)
 
     def fitted(values: Floats, start: Floats) -> Any:
-        return outcome(lambda: gmm.fit(values, k, family, start=start, max_iter=3, tol=0.0))
+        return outcome(
+            lambda: gmm.fit(values, k, family, start=start, max_iter=3, tol=0.0, keep="all")
+        )
 
     one = fitted(X, means)
     other = fitted(X[rows][:, columns], means[:, columns])
     if one is None or other is None:
         return
     spread = np.ptp(X, axis=0)
+    spread[spread == 0] = 1.0
     errors = np.abs(other.mixture.means - one.mixture.means[:, columns]) / spread[columns]
-    near = reference_log_density(one.mixture, X)[1].max()
-    assert errors.max() < 1e-5 + 1e-2 * near, errors
+    near = nearness(one, X)
+    assert errors.max() < 1e-5 + near, errors
     assert (
         abs(one.log_likelihood - other.log_likelihood)
         < 1e-5 * (n + abs(one.log_likelihood)) + n * near

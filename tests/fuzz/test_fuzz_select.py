@@ -89,7 +89,8 @@ def test_a_variational_fit_is_sound_or_refused_by_name(
     assert np.isfinite(fit.trace).all()
     counts = float(n if weights is None else np.sum(weights))
     near = reference_log_density(fit.mixture, table.values)[1].max()
-    assert_never_falls(fit.trace, counts, counts * near)
+    # the bound has terms of the prior that do not shrink with the weights of the rows
+    assert_never_falls(fit.trace, counts, counts * near + 1e-12)
     shares = fit.responsibilities(table.values)
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-12)
     assert np.isfinite(fit.predictive(table.values)).all()
