@@ -26,7 +26,7 @@ from gmm.checks import (
     as_ridge,
 )
 from gmm.convergence import ACCELERATIONS
-from gmm.families import FAMILIES, parse_family
+from gmm.families import FAMILIES, parse_family, refuse_units_apart
 from gmm.initial import refuse_unknown_start
 from gmm.missing import as_source_with_missing
 from gmm.mixture import Mixture
@@ -36,7 +36,7 @@ from gmm.result import Fit, Progress
 from gmm.rows import Source
 from gmm.run import Kept, Problem
 from gmm.starts import Starts
-from gmm.steps import steps_for
+from gmm.steps import steps_for, units_of
 from gmm.stopping import STOPPING_RULES, StoppingRule
 from gmm.sweep import SHARED
 from gmm.threads import one_blas_thread
@@ -83,7 +83,9 @@ def fit(
     n_components : int
         The number K of components, at most n.
     family : str
-        What the covariances have in common: VVV (full), EEE (tied), VVI (diag), VII (spherical).
+        What the covariances have in common: VVV (full), EEE (tied), VVI (diag), VII (spherical), or
+        another of those in :mod:`gmm.families`. EVE, VVE, EEV and VEV need features in comparable
+        units, whose deviations differ by a factor of no more than 1e7.
     start : str, Mixture or array (K, d)
         Where EM begins: "k-means", "k-means++", "agglomerative", "short-runs", "random",
         "random-responsibilities" or "octant", a mixture, or means; see
@@ -219,6 +221,7 @@ def fit(
     belief = as_prior(prior, rows, k)
     if not width and belief is None:
         rows.refuse_degenerate(spherical=FAMILIES[name] == "spherical")
+    refuse_units_apart(name, units_of(rows, width, belief))
     names = _fixed(fixed)
     bar = Bar(progress, "passes")
     problem = Problem(

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm.cached import cached_property
-from gmm.checks import EPS, FloatArray, IntArray, as_choice
+from gmm.checks import EPS, FloatArray, IntArray, SingularCovarianceError, as_choice
 
 __all__ = [
     "FAMILIES",
@@ -50,6 +50,7 @@ __all__ = [
     "is_nested",
     "n_parameters",
     "parse_family",
+    "refuse_units_apart",
     "update",
 ]
 
@@ -80,6 +81,9 @@ FAMILIES = {
 #: The second names of four families, which are those of the kinds of storage.
 KINDS = {"full": "VVV", "tied": "EEE", "diag": "VVI", "spherical": "VII"}
 _NAMES = {name: name for name in FAMILIES} | KINDS
+
+#: Families whose axes are found apart from the variances along them, so that units must compare.
+TURNED = ("EVE", "VVE", "EEV", "VEV")
 
 #: Inner steps of the M-steps that need them: at most, and the relative change at which they end.
 INNER_STEPS = 200
@@ -210,6 +214,29 @@ def _counts(weights: FloatArray, family: str) -> FloatArray:
 def is_free(family: str) -> bool:
     """Whether the components of a family have nothing in common but the form of each."""
     return "E" not in family
+
+
+def refuse_units_apart(family: str, deviations: FloatArray) -> None:
+    """Raise if features vary so differently that an update would lose the lesser ones in rounding.
+
+    Parameters
+    ----------
+    family : str
+    deviations : array (d,)
+        Of the data's features.
+
+    Raises
+    ------
+    SingularCovarianceError
+        For EVE, VVE, EEV and VEV, if the least squared deviation is below ``16 d`` rounding units
+        of the greatest.
+    """
+    least, greatest = float(deviations.min()), float(deviations.max())
+    if family in TURNED and least < np.sqrt(16 * len(deviations) * EPS) * greatest:
+        raise SingularCovarianceError(
+            f"X: expected features in comparable units for the family {family}, got deviations "
+            f"from {least:.3g} to {greatest:.3g}; standardise them, or take EEE or VVV"
+        )
 
 
 def of_marginals(family: str) -> str:

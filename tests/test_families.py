@@ -24,6 +24,7 @@ from gmm.families import (
     n_parameters,
     of_marginals,
     parse_family,
+    refuse_units_apart,
     restrict,
     restrict_variances,
     stored_shape,
@@ -533,6 +534,66 @@ def test_a_rotation_that_would_raise_the_objective_is_cut_to_quarters_until_it_d
     assert quarters[0] == quarters[5] == 0
     assert quarters[4] == 11
     assert len(set(quarters)) > 3
+
+
+def test_axes_without_variance_stay_where_they_are() -> None:
+    """Precisions there are infinite, in one mixture of three; its other planes stay, too."""
+    rng = np.random.default_rng(4)
+    axes = rotations(3, rng, 4)
+    turned = axes @ random_member("VVI", 4, 3, rng) @ np.swapaxes(axes, 1, 2)
+    precisions = np.exp(rng.standard_normal((4, 3)))
+    groups = Groups([1, 2, 1])
+    sound = gmm.families._angles(turned, precisions, groups)
+    precisions[2, 1] = np.inf
+    with np.errstate(all="ignore"):
+        angles = gmm.families._angles(turned, precisions, groups)
+    np.testing.assert_array_equal(angles[[0, 2]], sound[[0, 2]])
+    np.testing.assert_array_equal(angles[1], 0.0)
+
+
+def test_eigenvalues_of_rounding_are_none() -> None:
+    """Up to sixteen rounding units a dimension of the greatest, in each row for itself."""
+    unit = 2.0**-52
+    spectra = np.array([[31 * unit, 4.0], [32 * unit, 1.0], [33 * unit, 1.0], [-1e-9, 1e-9]])
+    wanted = spectra.copy()
+    wanted[[0, 1, 3], 0] = 0.0
+    np.testing.assert_array_equal(gmm.families._above_rounding(spectra), wanted)
+    three = np.array([[40 * unit, 50 * unit, 1.0], [0.0, 0.0, 0.0]])
+    wanted = np.array([[0.0, 50 * unit, 1.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(gmm.families._above_rounding(three), wanted)
+
+
+@pytest.mark.parametrize("name", FOURTEEN)
+def test_features_in_units_that_do_not_compare_are_refused_where_axes_turn(name: str) -> None:
+    bound = 2.0**-26 * np.sqrt(48)
+    refuse_units_apart(name, np.array([3.0, 1.0001 * bound * 5.0, 5.0]))
+    apart = np.array([3.0, 0.9999 * bound * 5.0, 5.0])
+    if name not in ("EVE", "VVE", "EEV", "VEV"):
+        refuse_units_apart(name, apart)
+        return
+    message = (
+        f"^X: expected features in comparable units for the family {name}, got deviations from "
+        "5.16e-07 to 5; standardise them, or take EEE or VVV$"
+    )
+    with pytest.raises(SingularCovarianceError, match=message):
+        refuse_units_apart(name, apart)
+    with pytest.raises(SingularCovarianceError, match=r"^X: expected features in comparable units"):
+        gmm.fit(gmm.datasets.iris().X * [1.0, 1e-9, 1.0, 1.0], 2, name)
+
+
+@pytest.mark.parametrize("name", ["EEV", "VEV", "EVE", "VVE"])
+def test_updates_of_matrices_that_are_singular_are_singular(name: str) -> None:
+    """Of rank one: what rounding leaves of the other directions is no variance."""
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        d = int(rng.integers(3, 12))
+        rows = rng.standard_normal((2, d))
+        scatter = Scatter(
+            np.array([np.outer(row, row) for row in rows]), np.ones(2), d, Groups([2])
+        )
+        stored, _ = update(name, scatter)
+        with pytest.raises(SingularCovarianceError):
+            gmm.Mixture.from_stored(np.full(2, 0.5), np.zeros((2, d)), stored, name)
 
 
 @pytest.mark.derives("prop-orientation-descent")
