@@ -567,6 +567,7 @@ def test_eigenvalues_of_rounding_are_none() -> None:
 def test_features_in_units_that_do_not_compare_are_refused_where_axes_turn(name: str) -> None:
     bound = 2.0**-26 * np.sqrt(48)
     refuse_units_apart(name, np.array([3.0, 1.0001 * bound * 5.0, 5.0]))
+    refuse_units_apart(name, np.array([1.0, 2.0**-23, 1.0, 0.5]))  # the bound itself
     apart = np.array([3.0, 0.9999 * bound * 5.0, 5.0])
     if name not in ("EVE", "VVE", "EEV", "VEV"):
         refuse_units_apart(name, apart)
