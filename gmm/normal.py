@@ -71,19 +71,7 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
 def inverse_cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     """Inverses of the factors of :func:`cholesky`, which turn residuals into standard normal ones.
 
-    Parameters
-    ----------
-    covariances : array (..., d, d)
-    name : str
-
-    Returns
-    -------
-    array (..., d, d)
-
-    Raises
-    ------
-    SingularCovarianceError
-        As :func:`cholesky` does.
+    Arguments, shapes and errors are as there.
 
     Examples
     --------

@@ -30,7 +30,7 @@ from gmm.checks import (
 )
 from gmm.criteria import aic, bic, icl
 from gmm.em import fit
-from gmm.families import FAMILIES, n_parameters, parse_family
+from gmm.families import FAMILIES, n_parameters, parse_family, refuse_units_apart
 from gmm.missing import IncompleteRows, as_source_with_missing, responsibilities
 from gmm.mixture import Mixture
 from gmm.prior import Prior, Priors
@@ -38,6 +38,7 @@ from gmm.progress import Bar
 from gmm.result import Fit
 from gmm.rows import Rows, Source, as_rows
 from gmm.search import PARTS, Cell, search, search_parts
+from gmm.steps import units_of
 
 __all__ = ["CRITERIA", "Selection", "aic", "bic", "cross_validated", "icl", "select"]
 
@@ -145,8 +146,8 @@ def select(
     believed = Priors.of(prior, rows)
     if not width and believed is None:
         rows.refuse_degenerate()
-    cells = [(family, k) for k in counts if k <= rows.n_rows for family in names]
     selection = Selection(rows, names, counts, criterion, width, precision, believed)
+    cells = selection._possible()
     in_a_batch = _fits_in_a_batch(rows)
     times = (1 if in_a_batch else PARTS) + (folds if criterion == "cv" else 0)
     LOGGER.info("selection among %d cells by %s begins", len(cells), criterion)
@@ -269,10 +270,9 @@ class Selection:
     def reason(self, family: str, n_components: int) -> str:
         """Why a cell has no fit, or is not chosen whatever its criterion; empty otherwise."""
         cell = self._cell(family, n_components)
-        if cell[1] > self.rows.n_rows:
-            return f"{cell[1]} components, but only {self.rows.n_rows} rows"
         if cell not in self._found():
-            return "every start ended with a component that had collapsed onto a few rows"
+            collapsed = "every start ended with a component that had collapsed onto a few rows"
+            return self._refusal(cell) or collapsed
         if self.priors is not None:
             return ""
         fewest, narrowness = self._smallest(cell)
@@ -346,9 +346,29 @@ class Selection:
     def _size(self, family: str, n_components: int) -> int:
         return n_parameters(family, n_components, self.rows.n_features)
 
+    def _cells(self) -> list[Cell]:
+        return [(family, k) for k in self.n_components for family in self.families]
+
     def _found(self) -> list[Cell]:
-        cells = ((family, k) for k in self.n_components for family in self.families)
-        return [cell for cell in cells if cell in self._outcomes or cell in self._fits]
+        return [cell for cell in self._cells() if cell in self._outcomes or cell in self._fits]
+
+    def _refusal(self, cell: Cell) -> str:
+        """Why a cell cannot have a fit, whatever the start; empty if it can."""
+        family, k = cell
+        if k > self.rows.n_rows:
+            return f"{k} components, but only {self.rows.n_rows} rows"
+        try:
+            refuse_units_apart(family, units_of(self.rows, self.ridge, self._prior(k)))
+        except SingularCovarianceError as error:
+            return str(error)
+        return ""
+
+    def _possible(self) -> list[Cell]:
+        """The cells to search: there is at least one."""
+        refusals = {cell: self._refusal(cell) for cell in self._cells()}
+        if all(refusals.values()):
+            raise SingularCovarianceError(next(iter(refusals.values())))
+        return [cell for cell, refusal in refusals.items() if not refusal]
 
     def _prior(self, n_components: int) -> Prior | None:
         return None if self.priors is None else self.priors(n_components)

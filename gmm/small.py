@@ -356,7 +356,7 @@ def _central_2(m: Moments) -> tuple[list[float], list[float]]:
 def _sound_2(component: Component, narrowest: list[float]) -> bool:
     _, _, _, xx, yx, yy = component
     wide = xx > narrowest[0] and yy > narrowest[1]
-    return wide and yy - yx * (yx / xx) >= 64 * EPS * yy  # both factors are their ratio
+    return wide and yy - yx * (yx / xx) >= 64 * EPS * yy  # the two factors are equal
 
 
 def _expand_3(component: Component, squared: list[float]) -> Expansion | None:

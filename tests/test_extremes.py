@@ -281,6 +281,16 @@ class TestSelectionOfFewRows:
         exact = fit.mixture.log_likelihood(X, weights)
         assert fit.log_likelihood == pytest.approx(exact, rel=1e-11)
 
+    def test_families_that_need_comparable_units_are_left_out_with_their_reason(self) -> None:
+        """Though within components, which lie far apart, units compare."""
+        X = ROWS * [1.0, 3e5] + [0.0, 1e8] * (np.arange(60) % 2)[:, None]
+        found = gmm.select(X, [1, 2], ["EEV", "VVV", "VVE"], random_state=0)
+        assert {cell[0] for cell in found.ranking()} == {"VVV"}
+        message = "X: expected features in comparable units for the family EEV, got deviations"
+        assert found.reason("EEV", 2).startswith(message)
+        with pytest.raises(gmm.SingularCovarianceError, match=f"^{message}"):
+            gmm.select(X, [1, 2], ["EEV"], random_state=0)
+
     def test_more_folds_than_rows(self) -> None:
         with pytest.raises(ValueError, match=r"^n_folds: expected at most one for each of the 3"):
             gmm.select([[0.0], [1.0], [3.0]], [1], "E", criterion="cv", n_folds=4)
