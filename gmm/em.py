@@ -221,8 +221,9 @@ def fit(
     belief = as_prior(prior, rows, k)
     if not width and belief is None:
         rows.refuse_degenerate(spherical=FAMILIES[name] == "spherical")
-    refuse_units_apart(name, units_of(rows, width, belief))
     names = _fixed(fixed)
+    if "covariances" not in names:
+        refuse_units_apart(name, units_of(rows, width, belief))
     bar = Bar(progress, "passes")
     problem = Problem(
         rows,

@@ -228,8 +228,8 @@ def refuse_units_apart(family: str, deviations: FloatArray) -> None:
     Raises
     ------
     SingularCovarianceError
-        For EVE, VVE, EEV and VEV, if the least squared deviation is below ``16 d`` rounding units
-        of the greatest.
+        For EVE, VVE, EEV and VEV, if the least squared deviation is less than the greatest by a
+        factor of ``16 d EPS``.
     """
     least, greatest = float(deviations.min()), float(deviations.max())
     if family in TURNED and least < np.sqrt(16 * len(deviations) * EPS) * greatest:
@@ -489,7 +489,8 @@ def eev(scatter: Scatter) -> Spectral:
     """L_k B L_kᵀ with W_k = L_k Ω_k L_kᵀ and B = Σ_k Ω_k / Σ_k N_k (:eq:`eq-eev-update`)."""
     spectra, axes = _eigen(scatter.matrices)
     groups = scatter.groups
-    return Spectral(axes, groups.spread(groups.sum(spectra) / scatter.totals[:, None]))
+    shape = _above_rounding(groups.sum(spectra) / scatter.totals[:, None])
+    return Spectral(axes, groups.spread(shape))
 
 
 def evv(scatter: Scatter) -> FloatArray:
@@ -526,7 +527,7 @@ def vev(
     """λ_k L_k diag(b) L_kᵀ with W_k = L_k Ω_k L_kᵀ (:eq:`eq-vev-update`)."""
     spectra, axes = _eigen(scatter.matrices)
     variances, volumes = _volumes_and_shape(spectra, scatter, volumes, steps)
-    return Spectral(axes, variances), volumes
+    return Spectral(axes, _above_rounding(variances)), volumes
 
 
 def _volumes_and_shape(
@@ -686,13 +687,13 @@ def finite(matrices: FloatArray) -> FloatArray:
 
 
 def _eigen(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues, ascending, and eigenvectors of symmetric matrices; what is rounding is zero."""
+    """Eigenvalues, ascending and not negative, and eigenvectors of symmetric matrices."""
     spectra, axes = np.linalg.eigh(finite(matrices))
-    return _above_rounding(spectra), axes
+    return np.maximum(spectra, 0.0), axes
 
 
 def _above_rounding(spectra: FloatArray) -> FloatArray:
-    """The same, with zeros for what is nothing but rounding beside the greatest of a row."""
+    """Variances along axes, with zeros for what is only rounding beside the greatest of a row."""
     greatest = spectra.max(axis=1, keepdims=True)
     return np.where(spectra > 16 * spectra.shape[1] * EPS * greatest, spectra, 0.0)
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm import threads
 from gmm.cached import cached_property
 from gmm.checks import (
+    WIDEST,
     FloatArray,
     IntArray,
     RandomState,
@@ -274,8 +275,8 @@ class Mixture:
         """
         if self.kind in ("full", "tied"):
             return inverse_cholesky(self.stored, "covariances")
-        if not (self.stored > 0).all():
-            k = int(np.argwhere(~(self.stored > 0))[0][0])
+        if not (self.stored > 1 / WIDEST).all():
+            k = int(np.argwhere(~(self.stored > 1 / WIDEST))[0][0])
             raise SingularCovarianceError(
                 f"covariances of component {k}: expected positive variances"
             )

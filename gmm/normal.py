@@ -56,8 +56,7 @@ def cholesky(covariances: FloatArray, name: str = "covariance") -> FloatArray:
     ------
     SingularCovarianceError
         If a matrix is not positive definite to working precision: if the variance inflation factors
-        of its features (:eq:`eq-variance-inflation`) add up to more than one part in ``16 d``
-        rounding units.
+        of its features (:eq:`eq-variance-inflation`) add up to more than ``1 / (16 d EPS)``.
 
     Examples
     --------

@@ -219,6 +219,18 @@ class Course:
 
     def follow(self) -> str:
         """Go on until something ends the run; return what it was."""
+        try:
+            return self._follow()
+        except EmptyComponentError:
+            raise
+        except SingularCovarianceError as error:
+            raise SingularCovarianceError(
+                f"a component has collapsed: {error}; the likelihood is unbounded there (take "
+                "fewer components, more starts, a family with fewer parameters, or a positive "
+                "ridge)"
+            ) from None
+
+    def _follow(self) -> str:
         checkpoint, watched, stopped = self.problem.checkpoint, self.is_watched, False
         if self.n_iter < 0:
             parameters = self.state.parameters
@@ -231,42 +243,32 @@ class Course:
             stopped = watched and self._is_stopped()
             self.is_near = self.rule.is_met(self.objectives, self.em_steps)
             if self.is_near and self.em_steps >= self.rule.em_steps:
-                self._refuse_collapse()
+                self._confirm()
                 return "converged"
             if checkpoint is not None:
                 checkpoint.note(self.snapshot())
-        if stopped:
-            return "callback"
-        if self.n_iter:  # a start is what its maker says
-            self._refuse_collapse()
-        return "max_iter"
+        self._confirm()
+        return "callback" if stopped else "max_iter"
 
-    def _refuse_collapse(self) -> None:
+    def _confirm(self) -> None:
         """Raise if a variance so small that rounding may have made it has been made by rounding.
 
         The next M-step tells, from moments about means that are known better
-        (:prf:ref:`prop-moment-cancellation`).
+        (:prf:ref:`prop-moment-cancellation`). Where volumes are equal and shapes are not, a
+        variance is rescaled by the geometric mean of its component's, and so is its rounding.
         """
-        survey = self.problem.rows.survey
-        reach = np.maximum(survey.greatest - survey.mean, survey.mean - survey.least)
-        if (self.mixture().variances > 16 * EPS * reach**2).all():
+        if not self.n_iter:  # a start is what its maker says
             return
-        try:
+        rows, d = self.problem.rows, self.problem.rows.n_features
+        reach = np.maximum(rows.survey.greatest - rows.mean, rows.mean - rows.survey.least)
+        power = (d - 1) / d if self.problem.family.startswith("EV") else 1.0
+        if (self.mixture().variances < (16 * EPS) ** power * reach**2).any():
             self.steps.maximise(self.state.statistics)
-        except EmptyComponentError:
-            pass
-        except SingularCovarianceError as error:
-            raise _collapsed(error) from None
 
     def _advance(self) -> None:
-        """One iteration, with advice for whoever meets a singular covariance."""
+        """One iteration."""
         way = self.plain if self.is_near else self.way
-        try:
-            state, tried, is_em_step = way.advance(self.steps, self.state, self.gain)
-        except EmptyComponentError:
-            raise
-        except SingularCovarianceError as error:
-            raise _collapsed(error) from None
+        state, tried, is_em_step = way.advance(self.steps, self.state, self.gain)
         self.gain = state.objective - self.state.objective
         self.em_steps = self.em_steps + 1 if is_em_step else 0
         self._note(state, self.passes[-1] + tried)
@@ -390,11 +392,3 @@ class Course:
         if [type(value) for value in found] != [type(value) for value in present]:
             raise ValueError("a state of another kind")
         return parameters
-
-
-def _collapsed(error: SingularCovarianceError) -> SingularCovarianceError:
-    """The error of a step, with advice."""
-    return SingularCovarianceError(
-        f"a component has collapsed: {error}; the likelihood is unbounded there (take fewer "
-        "components, more starts, a family with fewer parameters, or a positive ridge)"
-    )

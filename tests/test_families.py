@@ -578,8 +578,31 @@ def test_features_in_units_that_do_not_compare_are_refused_where_axes_turn(name:
     )
     with pytest.raises(SingularCovarianceError, match=message):
         refuse_units_apart(name, apart)
+    X = gmm.datasets.iris().X * [1.0, 1e-9, 1.0, 1.0]
     with pytest.raises(SingularCovarianceError, match=r"^X: expected features in comparable units"):
-        gmm.fit(gmm.datasets.iris().X * [1.0, 1e-9, 1.0, 1.0], 2, name)
+        gmm.fit(X, 2, name)
+    start = gmm.Mixture([0.5, 0.5], X[[0, 99]], [np.eye(4)] * 2, name)
+    held = gmm.fit(X, 2, name, start=start, fixed="covariances", max_iter=2)  # nothing turns
+    np.testing.assert_array_equal(held.mixture.variances, 1.0)
+
+
+@pytest.mark.parametrize("name", ["EEV", "VEV"])
+def test_common_shapes_are_right_in_any_unit_or_singular(name: str) -> None:
+    """The lesser variances of one component were lost before those of the other, and halved."""
+    shapes = np.array([[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.15], [0.15, 0.09]]])
+    remaining, told = [], set()
+    for unit in (1e3, 1e5, 1e6, 3e6, 5e6, 6e6, 8e6, 2e7, 1e9):
+        matrices = 100 * shapes * np.outer([unit, 1.0], [unit, 1.0])
+        stored, _ = update(name, Scatter(matrices, np.full(2, 100.0), 2, Groups([2])))
+        try:
+            gmm.Mixture.from_stored(np.full(2, 0.5), np.zeros((2, 2)), stored, name)
+        except SingularCovarianceError:
+            told.add("singular")
+            continue
+        told.add("sound")
+        remaining.append(stored[:, 1, 1] - stored[:, 0, 1] ** 2 / stored[:, 0, 0])
+    np.testing.assert_allclose(remaining, [remaining[0]] * len(remaining), rtol=2e-3)
+    assert told == {"singular", "sound"}
 
 
 @pytest.mark.parametrize("name", ["EEV", "VEV", "EVE", "VVE"])

@@ -353,6 +353,19 @@ def test_no_run_ends_at_a_variance_that_rounding_has_made(
         gmm.fit(X, 2, family, random_state=0, max_iter=last)
 
 
+@pytest.mark.parametrize("seed", [386, 662])
+def test_no_run_ends_at_rounding_that_an_equal_volume_has_raised(seed: int) -> None:
+    """By a root of it: a variance of 1e-74 came out as 1e-15."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(8, 60)), int(rng.integers(1, 3))
+    kind = rng.random(n) < 0.4
+    label = np.where(kind, *rng.choice([0, 0.1, 0.3, 0.7, 1.0], 2, replace=False))
+    X = np.column_stack([rng.standard_normal((n, d)) + 3 * kind[:, None], label])
+    assert gmm.fit(X, 2, "EVV", random_state=0, max_iter=2).n_iter == 2
+    with pytest.raises(gmm.SingularCovarianceError, match="a component has collapsed: "):
+        gmm.fit(X, 2, "EVV", random_state=0, max_iter=3)
+
+
 @pytest.mark.parametrize("seed", [11, 29])
 def test_no_run_converges_to_an_eigenvalue_that_rounding_has_made(seed: int) -> None:
     X = told_apart(seed)
